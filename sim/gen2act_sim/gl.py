@@ -1,0 +1,41 @@
+"""Chooses MuJoCo's off-screen backend before MuJoCo is imported: EGL, else OSMesa.
+
+MuJoCo reads MUJOCO_GL once, at import. This module must therefore be imported first.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import sys
+
+from gen2act_sim.errors import SystemLibraryMissing
+
+HELP = "apt-get install -y libegl1 libgl1-mesa-dri libgles2"
+
+
+def choose_backend() -> str:
+    """Sets MUJOCO_GL (and PYOPENGL_PLATFORM follows) unless set; returns the backend's name.
+
+    Raises:
+        SystemLibraryMissing: neither libEGL nor libOSMesa is installed.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen or "mujoco" in sys.modules or not sys.platform.startswith("linux"):
+        return chosen or "default"
+    if ctypes.util.find_library("EGL"):
+        backend = "egl"
+    elif ctypes.util.find_library("OSMesa"):
+        backend = "osmesa"
+    else:
+        # Physics alone works without a renderer; the error comes when one is asked for.
+        return "none"
+    os.environ["MUJOCO_GL"] = backend
+    return backend
+
+
+def missing(cause: BaseException) -> SystemLibraryMissing:
+    """The error to raise when no renderer can be made."""
+    return SystemLibraryMissing(
+        f"cannot render off-screen ({type(cause).__name__}: {cause}); on Debian/Ubuntu run: {HELP}"
+    )

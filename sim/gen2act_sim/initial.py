@@ -1,0 +1,96 @@
+"""What the seed decides: where fixtures and objects are, and what earlier stages left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gen2act_sim.kinematics import MUG_AT_MACHINE_M, Kinematics
+from gen2act_sim.scenes import F64
+
+# Reset pose of the hand: at the picture's edge, all objects in full view [m].
+START_M = np.array([-0.05, 0.42, 0.33])
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Seeded geometry of one scene instance, the same for every stage of a chain."""
+
+    fixture_m: F64  # position of the scene's fixture [3]
+    mug_start_m: F64  # coffee: where the mug stands at first [3] (else zeros)
+    pull_goal_m: F64  # coffee: where it should stand after coffee-pull [3] (else zeros)
+
+
+def draw_variation(scene: str, rng: np.random.Generator) -> Variation:
+    """Meta-World's reset distributions."""
+    none = np.zeros(3)
+    match scene:
+        case "coffee":
+            place = np.array([*rng.uniform((-0.05, 0.70), (0.05, 0.75)), 0.0])
+            return Variation(
+                place - MUG_AT_MACHINE_M, _mug_spot(rng, place), _mug_spot(rng, place)
+            )
+        case "drawer":
+            return Variation(np.array([rng.uniform(-0.1, 0.1), 0.9, 0.0]), none, none)
+        case "door":
+            return Variation(
+                np.array([*rng.uniform((0.0, 0.85), (0.1, 0.95)), 0.15]), none, none
+            )
+        case "window":
+            return Variation(
+                np.array([*rng.uniform((-0.1, 0.75), (0.1, 0.9)), 0.2]), none, none
+            )
+        case "faucet":
+            return Variation(
+                np.array([*rng.uniform((-0.05, 0.80), (0.05, 0.85)), 0.0]), none, none
+            )
+    raise KeyError(scene)
+
+
+def _mug_spot(rng: np.random.Generator, place_m: F64) -> F64:
+    """A point in front of the machine, at least 15 cm from the mug's place under it [3]."""
+    while True:
+        spot = np.array([*rng.uniform((-0.1, 0.55), (0.1, 0.65)), 0.0])
+        if float(np.linalg.norm(spot - place_m)) >= 0.15:
+            return spot
+
+
+def initial_qpos(
+    kin: Kinematics,
+    model: Any,
+    settled_qpos: F64,
+    task: str,
+    variation: Variation,
+    rng: np.random.Generator,
+) -> F64:
+    """Joint positions from which `task` starts [nq].
+
+    For second and third stages this is what the stage before may have left behind.
+    """
+    qpos = settled_qpos.copy()
+    if kin.scene == "coffee":
+        if task == "coffee-push":
+            mug = variation.mug_start_m
+        else:
+            mug = variation.fixture_m + MUG_AT_MACHINE_M
+            mug = mug + np.array([*rng.uniform((-0.015, -0.03), (0.015, 0.01)), 0.0])
+        yaw = rng.uniform(-0.4, 0.4)
+        qpos[0:3] = mug
+        qpos[3:7] = (np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+        qpos[kin.fixture_qpos] = 0.0
+        return qpos
+    closed = {"drawer": 0.0, "door": 0.0, "window": 0.0, "faucet": 0.02}[kin.scene]
+    opened = {
+        "drawer": (-0.16, -0.15),
+        "door": (-1.5, -1.4),
+        "window": (0.19, 0.2),
+        "faucet": (1.25, 1.55),
+    }[kin.scene]
+    ajar = {"drawer": -0.008, "door": -0.03, "window": 0.02, "faucet": 0.12}[kin.scene]
+    if task.endswith("-close"):
+        qpos[kin.fixture_qpos] = rng.uniform(*opened)
+    else:
+        qpos[kin.fixture_qpos] = closed + ajar * rng.uniform(0.0, 1.0)
+    return qpos

@@ -1,0 +1,128 @@
+"""Meta-World scene models: which file, which body varies, which joint is the fixture's.
+
+World frame: x to the right as the robot sees it, y away from the robot, z up [m]; the table top
+is z = 0.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+
+from gen2act_sim.errors import UnknownTask
+from gen2act_sim.tasks import SCENES
+
+F64 = npt.NDArray[np.float64]
+
+ROBOT_GROUP = 2  # geom group no Meta-World model uses; lets the renderer hide the robot
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """What differs between scenes."""
+
+    file: str
+    fixture: str  # body whose position varies with the seed
+    joint: str  # joint of the fixture that tasks move (button, drawer, hinge, ...)
+    joint_range: tuple[float, float] | None = None  # overrides the model's range
+    stiffness: float = 0.0  # spring of that joint [N/m]
+    mocap_low: tuple[float, float, float] = (-0.5, 0.40, 0.05)
+    mocap_high: tuple[float, float, float] = (0.5, 1.0, 0.5)
+
+
+SPECS: dict[str, SceneSpec] = {
+    # Pushing the mug home, the wrist touches the button above it. Meta-World's button stays in;
+    # with a spring it comes out again and can be pressed in the next stage.
+    "coffee": SceneSpec("sawyer_coffee.xml", "coffee_machine", "goal_slidey", stiffness=30.0),
+    "drawer": SceneSpec("sawyer_drawer.xml", "drawer", "goal_slidey"),
+    # Range: from where Meta-World's door-close starts; further open its expert cannot reach in.
+    "door": SceneSpec("sawyer_door_pull.xml", "door", "doorjoint", joint_range=(-1.5, 0.0)),
+    "window": SceneSpec("sawyer_window_horizontal.xml", "window", "window_slide"),
+    # Meta-World's faucet turns both ways from its middle; a tap that can be closed needs a stop
+    # where it is closed, so the range is cut to one side.
+    "faucet": SceneSpec(
+        "sawyer_faucet.xml",
+        "faucetBase",
+        "knob_Joint_1",
+        joint_range=(-0.05, 1.57),
+        mocap_low=(-0.5, 0.40, -0.15),
+    ),
+}
+
+_SOURCES: dict[str, Any] = {}
+_LOCK = threading.Lock()
+
+
+def asset_folder() -> Path:
+    """Meta-World's model files, found without importing it (an import takes over a second)."""
+    spec = importlib.util.find_spec("metaworld")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("metaworld is not installed: pip install metaworld==3.1.1")
+    return Path(spec.submodule_search_locations[0]) / "assets" / "sawyer_xyz"
+
+
+def load_model(scene: str) -> Any:
+    """A fresh `MjModel` of a scene, set up for fast rendering and mocap control.
+
+    Raises:
+        UnknownTask: no such scene.
+    """
+    if scene not in SPECS:
+        raise UnknownTask(f"unknown scene {scene!r}; known: {', '.join(SCENES)}")
+    with _LOCK:
+        if scene not in _SOURCES:
+            _SOURCES[scene] = _prepare(scene)
+        # Parsing meshes takes a quarter of a second, a copy a few milliseconds.
+        return _copy(_SOURCES[scene])
+
+
+def _copy(model: Any) -> Any:
+    import copy
+
+    return copy.copy(model)
+
+
+def _prepare(scene: str) -> Any:
+    spec = SPECS[scene]
+    model = mujoco.MjModel.from_xml_path(str(asset_folder() / spec.file))
+    # Meta-World's own weld: mocap and hand coincide, rotation weighs 5.
+    model.eq_data[:] = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0])
+    model.vis.quality.offsamples = 0
+    model.vis.quality.shadowsize = 0
+    model.vis.global_.offwidth = 640
+    model.vis.global_.offheight = 640
+    joint = model.joint(spec.joint).id
+    if spec.joint_range is not None:
+        model.jnt_range[joint] = spec.joint_range
+    model.jnt_stiffness[joint] += spec.stiffness
+    base = model.body("base").id
+    for geom in range(model.ngeom):
+        body = int(model.geom_bodyid[geom])
+        while body not in (0, base):
+            body = int(model.body_parentid[body])
+        if body == base and model.geom_group[geom] < ROBOT_GROUP:
+            model.geom_group[geom] = ROBOT_GROUP
+    if scene == "door":
+        _part_door_from_frame(model)
+    return model
+
+
+def _part_door_from_frame(model: Any) -> None:
+    """The door's handle side collides with its own frame at 1.3 rad and is pushed back there,
+    so an opened door would not stay open. The hinge's range is limit enough."""
+    frame_bit = 2
+    frame, door = model.body("doorlockB").id, model.body("door_link").id
+    for geom in range(model.ngeom):
+        body = int(model.geom_bodyid[geom])
+        if body == frame and model.geom_contype[geom]:
+            model.geom_contype[geom] = frame_bit
+            model.geom_conaffinity[geom] = 0
+        elif body != door and model.geom_conaffinity[geom]:
+            model.geom_conaffinity[geom] |= frame_bit
