@@ -1,0 +1,1 @@
+"""Runs the whole system from outside: every process as a user would start it, HTTP only."""
