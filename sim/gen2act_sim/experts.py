@@ -1,9 +1,10 @@
 """Scripted experts: from any state to the next small motion. Memoryless, so they label any state.
 
 Most are Meta-World's own policies, fed with an observation built here from the state (their
-environments would have to be reset, which a chain of stages forbids). Ours are the faucet's
-(closing an open tap does not exist in Meta-World) and the mug's (Meta-World's drags the mug before
-the fingers hold it, which from our reset pose loses it half of the time).
+environments would have to be reset, which a chain of stages forbids). Ours are:
+the mug's, as Meta-World's drags the mug before the fingers hold it and from our reset pose loses it
+half of the time; the faucet's, as closing an open tap does not exist in Meta-World; door-close and
+the window's, as Meta-World's lift the hand out of the picture.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ _POLICY_NAMES = {
     "drawer-open": "SawyerDrawerOpenV3Policy",
     "drawer-close": "SawyerDrawerCloseV3Policy",
     "door-open": "SawyerDoorOpenV3Policy",
-    "door-close": "SawyerDoorCloseV3Policy",
-    "window-open": "SawyerWindowOpenV3Policy",
-    "window-close": "SawyerWindowCloseV3Policy",
 }
 
 
@@ -37,7 +35,7 @@ def _policy(task: str) -> Any:
 
 def _object_and_goal(kin: Kinematics, task: str) -> tuple[F64, F64]:
     """What the task's Meta-World environment would report as object and goal position [3]."""
-    none = np.zeros(3)
+    none = np.zeros(3)  # these policies do not read the goal
     match task:
         case "coffee-button":
             return kin.site_m("buttonStart"), none
@@ -47,12 +45,6 @@ def _object_and_goal(kin: Kinematics, task: str) -> tuple[F64, F64]:
             return kin.body_m("drawer_link") + np.array([0.0, -0.16, 0.05]), none
         case "door-open":
             return kin.geom_m("handle"), none
-        case "door-close":
-            return kin.geom_m("handle"), kin.fixture_m + np.array([0.2, -0.2, 0.0])
-        case "window-open":
-            return kin.site_m("handleOpenStart"), none
-        case "window-close":
-            return kin.site_m("handleCloseStart"), none
     raise KeyError(task)
 
 
@@ -88,6 +80,8 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     """Take the mug between the fingers, slide it to goal_m [3] and keep holding it."""
     hand, mug = kin.hand_m, kin.mug_m
     grasp = mug + np.array([0.0, 0.0, 0.065])
+    # Under the overhang the wrist meets the machine: take a mug that is in deep off its centre.
+    grasp[1] = max(mug[1] - 0.014, min(mug[1], kin.fixture_m[1] - 0.25))
     aside = float(np.linalg.norm((hand - grasp)[:2]))
     above = float(hand[2] - grasp[2])
     if above < 0.03 and aside < 0.035:
@@ -106,6 +100,44 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     return _toward(hand, target, 20.0), False
 
 
+def _close_door(kin: Kinematics) -> tuple[F64, bool]:
+    """Over the open door to its outer face, down, and push it home 22 cm from the hinge."""
+    angle = kin.fixture_q  # 0 shut, -pi/2 open
+    hinge = kin.body_m("door_link")
+    along = np.array([np.cos(angle), np.sin(angle), 0.0])
+    outward = np.array([np.sin(angle), -np.cos(angle), 0.0])
+    hand = kin.hand_m
+    relative = hand - hinge
+    reach, distance = float(relative @ along), float(relative @ outward)
+    low = np.array([0.0, 0.0, 0.19 - hinge[2]])
+    if hand[2] < 0.25 and 0.10 < reach < 0.32 and 0.0 < distance < 0.13:
+        target = hinge + 0.22 * along - 0.02 * outward + low
+        return 0.8 * _toward(hand, target, 25.0), True
+    beside = hinge + 0.22 * along + 0.085 * outward + low
+    if float(np.linalg.norm((hand - beside)[:2])) < 0.03:
+        return _toward(hand, beside, 25.0), True
+    beside[2] = 0.38  # the door's top is at 0.27 m, the fingers reach 5 cm below the hand
+    if hand[2] < 0.345:
+        beside[:2] = hand[:2]
+    return _toward(hand, beside, 25.0), True
+
+
+def _slide_window(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
+    """Beside the window's handle from above, then push it along x (Meta-World's, lower)."""
+    sign = 1.0 if opening else -1.0
+    handle = kin.site_m("handleOpenStart" if opening else "handleCloseStart")
+    start = handle + np.array([-0.03 * sign, -0.03, -0.08])
+    hand = kin.hand_m
+    if float(np.linalg.norm((hand - start)[:2])) > 0.04:
+        above = start + np.array([0.0, 0.0, 0.21])
+        if hand[2] < start[2] + 0.16:
+            above[:2] = hand[:2]
+        return _toward(hand, above, 25.0), True
+    if abs(float(hand[2] - start[2])) > 0.03:
+        return _toward(hand, start, 25.0), True
+    return _toward(hand, start + np.array([0.1 * sign, 0.0, 0.0]), 25.0), True
+
+
 def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
     """The expert's motion for one simulator step.
 
@@ -116,7 +148,11 @@ def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
     if task in ("faucet-open", "faucet-close"):
         return _faucet(kin, opening=task == "faucet-open")
     if task in ("coffee-push", "coffee-pull"):
-        return _move_mug(kin, kin.push_goal_m if task == "coffee-push" else pull_goal_m)
+        return _move_mug(kin, kin.parking_m if task == "coffee-push" else pull_goal_m)
+    if task == "door-close":
+        return _close_door(kin)
+    if task in ("window-open", "window-close"):
+        return _slide_window(kin, opening=task == "window-open")
     obj, goal = _object_and_goal(kin, task)
     observation = np.zeros(39)
     observation[:3] = kin.hand_m

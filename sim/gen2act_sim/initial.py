@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gen2act_sim.kinematics import MUG_AT_MACHINE_M, Kinematics
+from gen2act_sim.kinematics import MUG_AT_MACHINE_M, MUG_PARKED_M, Kinematics
 from gen2act_sim.scenes import F64
 
 # Reset pose of the hand: at the picture's edge, all objects in full view [m].
@@ -74,8 +74,8 @@ def initial_qpos(
         if task == "coffee-push":
             mug = variation.mug_start_m
         else:
-            mug = variation.fixture_m + MUG_AT_MACHINE_M
-            mug = mug + np.array([*rng.uniform((-0.015, -0.03), (0.015, 0.01)), 0.0])
+            mug = variation.fixture_m + MUG_PARKED_M
+            mug = mug + np.array([*rng.uniform((-0.015, -0.03), (0.015, 0.02)), 0.0])
         yaw = rng.uniform(-0.4, 0.4)
         qpos[0:3] = mug
         qpos[3:7] = (np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))

@@ -70,7 +70,7 @@ def progress(
     match task:
         case "coffee-push":
             error = _mug_error(kin, kin.push_goal_m)
-            return error <= 0.07, error <= 0.025
+            return error <= 0.07, error <= 0.07 and _mug_error(kin, kin.parking_m) <= 0.025
         case "coffee-button":
             needed = _button_needed(reference_q)
             return once or q >= needed, q >= max(0.02, needed) or (once and q < 0.01)

@@ -10,6 +10,8 @@ from gen2act_sim.scenes import F64, SPECS
 
 # The mug stands right under the spout when its origin is here relative to the machine's [m].
 MUG_AT_MACHINE_M = np.array([0.0, -0.22, 0.0])
+# Experts leave it here: deeper, the wrist meets the machine and the mug slips.
+MUG_PARKED_M = np.array([0.0, -0.25, 0.0])
 
 
 class Kinematics:
@@ -70,6 +72,11 @@ class Kinematics:
     def push_goal_m(self) -> F64:
         """Where a pushed mug should stand [3]."""
         return self.fixture_m + MUG_AT_MACHINE_M
+
+    @property
+    def parking_m(self) -> F64:
+        """Where experts push the mug to; 3 cm in front of `push_goal_m` [3]."""
+        return self.fixture_m + MUG_PARKED_M
 
     def site_m(self, name: str) -> F64:
         """Position of a named site [3]."""
