@@ -84,15 +84,23 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     grasp[1] = max(mug[1] - 0.014, min(mug[1], kin.fixture_m[1] - 0.25))
     aside = float(np.linalg.norm((hand - grasp)[:2]))
     above = float(hand[2] - grasp[2])
+    opening = kin.gripper_opening
     if above < 0.03 and aside < 0.035:
-        if kin.gripper_opening > 0.8:
-            return (_toward(hand, grasp, 20.0), False) if above > 0.02 else (np.zeros(3), True)
+        # Pads are 3 cm wide: shut off-centre they squeeze the mug out sideways. The hand lags the
+        # command by up to 2 cm when it comes down, so wait for it.
+        centred = abs(float(hand[0] - grasp[0])) < 0.008 and above < 0.02
+        if opening > 0.95 and not centred:
+            return _toward(hand, grasp, 15.0), False
+        if opening > 0.75:
+            return 0.5 * _toward(hand, grasp, 15.0), True
         motion = 10.0 * (goal_m - mug)
         motion[2] = 10.0 * (goal_m[2] + 0.065 - hand[2])
         # Together, not axis by axis: friction alone must carry the sideways part.
         return motion * min(1.0, 0.6 / max(float(np.abs(motion).max()), 1e-9)), True
+    if above < 0.06 and opening < 0.9:
+        return np.zeros(3), False  # lost it: let go before rising, or the mug comes along
     if aside < 0.02:
-        return _toward(hand, grasp, 20.0), False
+        return _toward(hand, grasp, 15.0), False
     # The fingers reach 5 cm below the hand and the mug is 7 cm high: travel above its rim.
     target = grasp + np.array([0.0, 0.0, 0.11])
     if above < 0.07:
