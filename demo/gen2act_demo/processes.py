@@ -77,7 +77,7 @@ class System:
         self._entries = list(entries)
         self._environment = dict(environment or {})
         self._manager: subprocess.Popen[bytes] | None = None
-        self._known: dict[int, psutil.Process] = {}
+        self._others: set[psutil.Process] = set()  # children that are not of this run
 
     def __enter__(self) -> System:
         self.start()
@@ -89,6 +89,7 @@ class System:
     def start(self) -> None:
         """Starts the process manager. Returns at once."""
         adopt_orphans()
+        self._others = set(psutil.Process().children(recursive=True))
         data = self.log.parent / "data"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -103,7 +104,10 @@ class System:
                 [
                     *(sys.executable, "-m", "honcho", "--no-colour"),
                     *("-f", str(self._root / "Procfile"), "-d", str(self._root)),
-                    *("-e", os.devnull),  # a person's .env is for `make up`; it may name other ports
+                    *(
+                        "-e",
+                        os.devnull,
+                    ),  # a person's .env is for `make up`; it may name other ports
                     *("start", *self._entries),
                 ],
                 cwd=self._root,
@@ -131,7 +135,6 @@ class System:
                         + self.log_tail(check.name)
                     )
                 time.sleep(0.1)
-            self.remember()
 
     def raise_if_ended(self) -> None:
         """Raises SystemFailed if the process manager is gone (it ends when any process does)."""
@@ -144,11 +147,10 @@ class System:
         of_name = [line for line in text if f" {name} " in line] if name else []
         return "\n".join(f"  | {line}" for line in (of_name or text)[-lines:])
 
-    def remember(self) -> list[psutil.Process]:
-        """Every process of this run seen so far that is still there."""
-        for process in psutil.Process().children(recursive=True):
-            self._known.setdefault(process.pid, process)
-        return [process for process in self._known.values() if _alive(process)]
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this run that is still there, orphans included."""
+        descendants = psutil.Process().children(recursive=True)
+        return [process for process in descendants if process not in self._others]
 
     def stop(self, *, grace_s: float = 12.0) -> int:
         """Ends every process of the run; returns how many had to be killed.
@@ -158,26 +160,21 @@ class System:
         """
         if self._manager is None:
             return 0
-        processes = self.remember()
         with contextlib.suppress(ProcessLookupError):
             self._manager.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._manager.wait(grace_s)
-        _, alive = psutil.wait_procs(processes, timeout=2.0)
-        stubborn = [process for process in {*alive, *self.remember()} if _alive(process)]
-        for process in stubborn:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(stubborn, timeout=5.0)
+        psutil.wait_procs(self.processes(), timeout=grace_s)
+        killed: set[psutil.Process] = set()
+        # Killing a process hands its children to this one: again until there are none.
+        while left := self.processes():
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.status() != psutil.STATUS_ZOMBIE:
+                        process.kill()
+                        killed.add(process)
+            psutil.wait_procs(left, timeout=5.0)  # also collects the dead among the orphans
+        self._manager.wait()
         self._manager = None
-        return len(stubborn)
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return len(killed)
 
 
 def responds(name: str, url: str) -> Check:
