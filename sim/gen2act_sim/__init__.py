@@ -4,11 +4,14 @@ Importing this package chooses MuJoCo's off-screen backend (EGL, else OSMesa) un
 set; import it before `mujoco`.
 """
 
+# ruff: noqa: E402, I001  (the backend must be chosen before anything imports mujoco)
+
 from gen2act_sim.gl import choose_backend
 
 choose_backend()
 
-from gen2act_sim.errors import (  # noqa: E402  (the backend must be chosen first)
+from gen2act_sim.demos import RobotEpisode, robot_demo
+from gen2act_sim.errors import (
     DemonstrationFailed,
     InvalidAction,
     InvalidState,
@@ -17,7 +20,29 @@ from gen2act_sim.errors import (  # noqa: E402  (the backend must be chosen firs
     SystemLibraryMissing,
     UnknownTask,
 )
-from gen2act_sim.tasks import ACTIVITIES, SCENES, TASKS, TaskInfo, match_task  # noqa: E402
-from gen2act_sim.world import Observation, World  # noqa: E402
-from gen2act_sim.demos import RobotEpisode, robot_demo  # noqa: E402, I001
-from gen2act_sim.human import HumanVideo, human_video  # noqa: E402
+from gen2act_sim.human import HumanVideo, human_video
+from gen2act_sim.tasks import ACTIVITIES, SCENES, TASKS, TaskInfo, match_task
+from gen2act_sim.tracks import Tracks
+from gen2act_sim.world import Observation, World
+
+__all__ = [
+    "ACTIVITIES",
+    "SCENES",
+    "TASKS",
+    "DemonstrationFailed",
+    "HumanVideo",
+    "InvalidAction",
+    "InvalidState",
+    "NoStage",
+    "Observation",
+    "RobotEpisode",
+    "SimError",
+    "SystemLibraryMissing",
+    "TaskInfo",
+    "Tracks",
+    "UnknownTask",
+    "World",
+    "human_video",
+    "match_task",
+    "robot_demo",
+]

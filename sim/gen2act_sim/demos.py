@@ -55,11 +55,9 @@ def robot_demo(
         UnknownTask: not a task of the world's scene.
     """
     world.begin_stage(task)
-    rng = np.random.default_rng([seed & 0xFFFFFFFF, 0x726F626F])
+    rng = np.random.default_rng([seed % 2**64, 0x726F626F])
     renderer = renderer_for(world.scene, world.image_size)
-    tracker = (
-        Tracker(renderer, world._model, world.mj_data, points, rng) if points else None
-    )
+    tracker = Tracker(renderer, world.physics.model, world.mj_data, points, rng) if points else None
     images, positions, openings = [], [], []
     actions, grips, ends = [], [], []
     resting = 0

@@ -38,4 +38,5 @@ def missing(cause: BaseException) -> SystemLibraryMissing:
     """The error to raise when no renderer can be made."""
     return SystemLibraryMissing(
         f"cannot render off-screen ({type(cause).__name__}: {cause}); on Debian/Ubuntu run: {HELP}"
+        f" (or libosmesa6 with MUJOCO_GL=osmesa; now MUJOCO_GL={os.environ.get('MUJOCO_GL')!r})"
     )

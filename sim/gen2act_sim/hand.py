@@ -108,7 +108,7 @@ def draw_hand(scene: Any, tool_m: F64, opening: float, style: HandStyle) -> None
     gap = 0.008 + 0.036 * opening
 
     def at(a: float, g: float, u: float) -> F64:
-        return tool_m + k * (a * across + g * up * 0 + u * up) + g * grip
+        return tool_m + k * (a * across + u * up) + g * grip
 
     knuckle_grip = 0.020
     for i, (side, length) in enumerate(zip((-1.5, -0.5, 0.5, 1.5), (0.9, 1.0, 0.97, 0.8))):

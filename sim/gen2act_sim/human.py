@@ -14,18 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gen2act_sim import experts
 from gen2act_sim.errors import DemonstrationFailed
 from gen2act_sim.hand import HandStyle, draw_hand
+from gen2act_sim.physics import STEP_LIMIT_M
 from gen2act_sim.rendering import U8, renderer_for
 from gen2act_sim.scenes import F64
 from gen2act_sim.state import decode_state
 from gen2act_sim.tracks import Tracker
-from gen2act_sim.world import STEP_LIMIT_M, World
+from gen2act_sim.world import World
 
 _MAX_STEPS = 260  # simulator steps (80 Hz) after which the demonstrator gives up
 _SIM_HZ = 80.0
 _PLAYBACK_SLOWDOWN = 3.0  # a person is slower than the 80 Hz expert
+
+
+# The robot presses with its wrist and pushes the window with its palm; a person uses the fingers.
+# Where they are relative to the robot's tool centre [m], and whether they are kept shut.
+_FINGERS: dict[str, tuple[F64, bool]] = {
+    "coffee-button": (np.array([0.0, 0.05, 0.11]), True),
+    "window-open": (np.array([0.0, 0.0, 0.10]), True),
+    "window-close": (np.array([0.0, 0.0, 0.10]), True),
+}
 
 
 @dataclass(frozen=True)
@@ -64,34 +73,31 @@ def _stage_world(scene: str) -> World:
 
 
 def _moment(world: World) -> _Moment:
-    return _Moment(
-        world._vector(), world.kin.tool_m, world.kin.gripper_opening, world.gripper_commanded
-    )
+    kin = world.kin
+    return _Moment(world.physics.vector(), kin.tool_m, kin.gripper_opening, world.gripper_commanded)
 
 
-def _perform(world: World, task: str, rng: np.random.Generator) -> list[_Moment]:
-    """Every simulator step of the demonstration, first the given state."""
+def _perform(world: World, rng: np.random.Generator) -> list[_Moment]:
+    """Every simulator step of the current stage's demonstration, first the given state."""
     moments = [_moment(world)]
-    pull_goal_m = world._variation.pull_goal_m
     detour = rng.uniform((-0.06, -0.02, -0.06), (0.08, 0.06, 0.03))
     steps = int(rng.integers(4, 9))
     for _ in range(steps):  # come from elsewhere than the robot does
-        world._substep(detour / steps, closed=False)
+        world.substep(detour / steps, closed=False)
         moments.append(_moment(world))
     speed = rng.uniform(0.7, 1.0)
     wobble = np.zeros(3)
     after = int(rng.integers(6, 16))
     for _ in range(_MAX_STEPS):
-        world._note_success()
+        delta_m, closed = world.expert_control()
         if world.expert_done():
             if after == 0:
                 break
             after -= 1
-            world._substep(np.zeros(3), world.gripper_commanded)
         else:
-            motion, closed = experts.control(world.kin, task, pull_goal_m)
-            wobble = 0.9 * wobble + rng.normal(0.0, 0.03, 3)
-            world._substep((speed * motion + wobble) * STEP_LIMIT_M, closed)
+            wobble = 0.9 * wobble + rng.normal(0.0, 0.03, 3) * STEP_LIMIT_M
+            delta_m = speed * delta_m + wobble
+        world.substep(delta_m, closed)
         moments.append(_moment(world))
     return moments
 
@@ -134,9 +140,9 @@ def human_video(
     world = _stage_world(scene)
     world.set_state(state)
     world.begin_stage(task)
-    rng = np.random.default_rng([seed & 0xFFFFFFFF, 0x68616E64])
+    rng = np.random.default_rng([seed % 2**64, 0x68616E64])
     style = HandStyle.draw(rng)
-    moments = _perform(world, task, rng)
+    moments = _perform(world, rng)
     if not world.success():
         raise DemonstrationFailed(
             f"the demonstrator did not fulfil {task!r} from this state (human seed {seed})"
@@ -151,16 +157,17 @@ def human_video(
         # Rise and back off once the task is done; never in the way of what was shown.
         outside = outside + 0.5 * np.clip((progress - 1.0 + leave) / leave, 0.0, 1.0)
 
+    fingers_m, shut = _FINGERS.get(task, (np.zeros(3), False))
     renderer = renderer_for(scene, image_size)
     data = world.mj_data
-    world._restore(moments[0].vector)
-    tracker = Tracker(renderer, world._model, data, points, rng) if points else None
+    world.physics.restore(moments[0].vector)
+    tracker = Tracker(renderer, world.physics.model, data, points, rng) if points else None
     pictures, positions, closed = [], [], []
     for index, part in zip(order, outside, strict=True):
         moment = moments[index]
-        world._restore(moment.vector)
-        tool = moment.tool_m + part * away
-        opening = moment.opening
+        world.physics.restore(moment.vector)
+        tool = moment.tool_m + fingers_m + part * away
+        opening = 0.0 if shut else moment.opening
 
         def decorate(drawn: Any, tool: F64 = tool, opening: float = opening) -> None:
             draw_hand(drawn, tool, opening, style)
@@ -169,7 +176,7 @@ def human_video(
         if tracker is not None:
             tracker.add(data, robot=False, decorate=decorate)
         positions.append(tool)
-        closed.append(moment.closed)
+        closed.append(shut or moment.closed)
     duration_s = len(moments) / _SIM_HZ * _PLAYBACK_SLOWDOWN
     if tracker is not None:
         found = tracker.result()

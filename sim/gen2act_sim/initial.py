@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gen2act_sim.kinematics import MUG_AT_MACHINE_M, MUG_PARKED_M, Kinematics
 from gen2act_sim.scenes import F64
-
-# Reset pose of the hand: at the picture's edge, all objects in full view [m].
-START_M = np.array([-0.05, 0.42, 0.33])
 
 
 @dataclass(frozen=True)
@@ -29,23 +25,15 @@ def draw_variation(scene: str, rng: np.random.Generator) -> Variation:
     match scene:
         case "coffee":
             place = np.array([*rng.uniform((-0.05, 0.70), (0.05, 0.75)), 0.0])
-            return Variation(
-                place - MUG_AT_MACHINE_M, _mug_spot(rng, place), _mug_spot(rng, place)
-            )
+            return Variation(place - MUG_AT_MACHINE_M, _mug_spot(rng, place), _mug_spot(rng, place))
         case "drawer":
             return Variation(np.array([rng.uniform(-0.1, 0.1), 0.9, 0.0]), none, none)
         case "door":
-            return Variation(
-                np.array([*rng.uniform((0.0, 0.85), (0.1, 0.95)), 0.15]), none, none
-            )
+            return Variation(np.array([*rng.uniform((0.0, 0.85), (0.1, 0.95)), 0.15]), none, none)
         case "window":
-            return Variation(
-                np.array([*rng.uniform((-0.1, 0.75), (0.1, 0.9)), 0.2]), none, none
-            )
+            return Variation(np.array([*rng.uniform((-0.1, 0.75), (0.1, 0.9)), 0.2]), none, none)
         case "faucet":
-            return Variation(
-                np.array([*rng.uniform((-0.05, 0.80), (0.05, 0.85)), 0.0]), none, none
-            )
+            return Variation(np.array([*rng.uniform((-0.05, 0.80), (0.05, 0.85)), 0.0]), none, none)
     raise KeyError(scene)
 
 
@@ -59,7 +47,6 @@ def _mug_spot(rng: np.random.Generator, place_m: F64) -> F64:
 
 def initial_qpos(
     kin: Kinematics,
-    model: Any,
     settled_qpos: F64,
     task: str,
     variation: Variation,

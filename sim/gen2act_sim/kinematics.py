@@ -29,7 +29,6 @@ class Kinematics:
         self.fixture_qpos = int(model.jnt_qposadr[joint])
         self.fixture_dof = int(model.jnt_dofadr[joint])
         self._mug = model.body("obj").id if scene == "coffee" else -1
-        self._model = model
 
     @property
     def hand_m(self) -> F64:

@@ -6,6 +6,7 @@ is z = 0.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import threading
 from dataclasses import dataclass
@@ -80,13 +81,7 @@ def load_model(scene: str) -> Any:
         if scene not in _SOURCES:
             _SOURCES[scene] = _prepare(scene)
         # Parsing meshes takes a quarter of a second, a copy a few milliseconds.
-        return _copy(_SOURCES[scene])
-
-
-def _copy(model: Any) -> Any:
-    import copy
-
-    return copy.copy(model)
+        return copy.copy(_SOURCES[scene])
 
 
 def _prepare(scene: str) -> Any:

@@ -52,6 +52,7 @@ _ALL = (
             "take the mug away from the coffee machine",
             "pull the mug from under the coffee machine",
             "remove the cup from the coffee machine",
+            "move the mug away from the coffee machine",
             "take the mug from the coffee machine",
         ),
         "mug",
@@ -127,7 +128,7 @@ ACTIVITIES: dict[str, tuple[str, ...]] = {
 }
 
 # Words that carry no meaning for the match; prompts say "A person ..., static camera".
-_STOP = frozenset("a an the person static camera of on to from with please its it and is".split())
+_STOP = frozenset("a an the person static camera of to from with please its it and is".split())
 _SAME = {
     "cup": "mug",
     "tap": "faucet",
@@ -180,6 +181,9 @@ def match_task(text: str, scene: str | None = None) -> TaskInfo:
     for task in candidates:
         for phrase in (task.instruction, *task.paraphrases):
             words = _words(phrase)
+            verb = _stem(phrase.split()[0])
+            if verb not in wanted or len(wanted & words) < 2:
+                continue  # "throw the mug to the coffee machine" is not "push ..."
             score = len(wanted & words) / max(1, len(wanted | words))
             if score > best_score:
                 best, best_score = task, score
