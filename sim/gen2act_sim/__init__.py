@@ -4,7 +4,7 @@ Importing this package chooses MuJoCo's off-screen backend (EGL, else OSMesa) un
 set; import it before `mujoco`.
 """
 
-# ruff: noqa: E402, I001  (the backend must be chosen before anything imports mujoco)
+# ruff: noqa: E402 - the backend must be chosen before anything imports mujoco
 
 from gen2act_sim.gl import choose_backend
 

@@ -28,7 +28,7 @@ _POLICY_NAMES = {
 
 @functools.cache
 def _policy(task: str) -> Any:
-    import metaworld.policies as policies  # over a second to import, and only experts need it
+    from metaworld import policies  # over a second to import, and only experts need it
 
     return getattr(policies, _POLICY_NAMES[task])()
 

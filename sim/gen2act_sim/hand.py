@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
+import numpy.typing as npt
 
 from gen2act_sim.scenes import F64
+
+F32 = npt.NDArray[np.float32]
 
 _SKINS = (
     (0.96, 0.80, 0.69),
@@ -73,7 +76,7 @@ def _geom(scene: Any) -> Any:
     return geom
 
 
-def _capsule(scene: Any, start: F64, end: F64, radius_m: float, rgba: F64) -> None:
+def _capsule(scene: Any, start: F64, end: F64, radius_m: float, rgba: F32) -> None:
     geom = _geom(scene)
     kind = mujoco.mjtGeom.mjGEOM_CAPSULE
     mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.eye(3).ravel(), rgba)
@@ -81,10 +84,10 @@ def _capsule(scene: Any, start: F64, end: F64, radius_m: float, rgba: F64) -> No
     geom.specular, geom.shininess, geom.reflectance = 0.1, 0.1, 0.0
 
 
-def _ellipsoid(scene: Any, centre: F64, size_m: F64, axes: F64, rgba: F64) -> None:
+def _ellipsoid(scene: Any, centre: F64, size_m: F64, axes: F64, rgba: F32) -> None:
     geom = _geom(scene)
     kind = mujoco.mjtGeom.mjGEOM_ELLIPSOID
-    mujoco.mjv_initGeom(geom, kind, size_m, centre, axes.ravel(), rgba.astype(np.float32))
+    mujoco.mjv_initGeom(geom, kind, size_m, centre, axes.ravel(), rgba)
     geom.specular, geom.shininess, geom.reflectance = 0.1, 0.1, 0.0
 
 

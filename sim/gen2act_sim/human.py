@@ -107,7 +107,8 @@ def _time_warp(count: int, frames: int, rng: np.random.Generator) -> npt.NDArray
     pace = np.exp(rng.normal(0.0, 0.35, 5))
     knots = np.concatenate([[0.0], np.cumsum(pace)])
     times = np.interp(np.linspace(0, 1, frames), np.linspace(0, 1, 6), knots / knots[-1])
-    return np.rint(times * (count - 1)).astype(np.int64)
+    order: npt.NDArray[np.int64] = np.rint(times * (count - 1)).astype(np.int64)
+    return order
 
 
 def human_video(

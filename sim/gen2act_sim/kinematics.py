@@ -70,12 +70,12 @@ class Kinematics:
     @property
     def push_goal_m(self) -> F64:
         """Where a pushed mug should stand [3]."""
-        return self.fixture_m + MUG_AT_MACHINE_M
+        return np.add(self.fixture_m, MUG_AT_MACHINE_M)
 
     @property
     def parking_m(self) -> F64:
         """Where experts push the mug to; 3 cm in front of `push_goal_m` [3]."""
-        return self.fixture_m + MUG_PARKED_M
+        return np.add(self.fixture_m, MUG_PARKED_M)
 
     def site_m(self, name: str) -> F64:
         """Position of a named site [3]."""

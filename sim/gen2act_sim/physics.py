@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 
 from gen2act_sim.kinematics import Kinematics

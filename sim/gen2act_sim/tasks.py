@@ -128,7 +128,9 @@ ACTIVITIES: dict[str, tuple[str, ...]] = {
 }
 
 # Words that carry no meaning for the match; prompts say "A person ..., static camera".
-_STOP = frozenset("a an the person static camera of to from with please its it and is".split())
+_STOP = frozenset(
+    ("a", "an", "the", "person", "static", "camera", "of", "to", "from", "with", "please", "it")
+)
 _SAME = {
     "cup": "mug",
     "tap": "faucet",
