@@ -22,6 +22,7 @@ DEV_MEMBERS := learning
 SOURCES := libs services robot_client sim learning demo benchmarks tests
 # Needed by EGL off-screen rendering; the same list is in sim/gen2act_sim/gl.py and deploy/*.Dockerfile.
 RENDERING_PACKAGES := libegl1 libgl1-mesa-dri libgles2
+RENDERING_CHECK := python -c 'from gen2act_sim import World; World("coffee", 0).observe()'
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # "compat" puts plain paths on sys.path, which type checkers can follow.
@@ -61,8 +62,8 @@ $(VENV)/.learn.stamp: learning/pyproject.toml $(VENV)/.dev.stamp
 	@touch $@
 
 $(VENV)/.rendering.stamp: $(VENV)/.run.stamp
-	@python -m gen2act_demo doctor --quiet || \
-	  { deploy/system_packages.sh $(RENDERING_PACKAGES) && python -m gen2act_demo doctor; }
+	@$(RENDERING_CHECK) 2>/dev/null || \
+	  { deploy/system_packages.sh $(RENDERING_PACKAGES) && $(RENDERING_CHECK); }
 	@touch $@
 
 .PHONY: install

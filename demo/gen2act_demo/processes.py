@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gen2act_demo.ports import HOST, Ports
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SystemFailed(Exception):
@@ -49,6 +50,17 @@ def _end_with_parent() -> None:
     """Runs in the child: a demo that is itself killed takes its process manager along."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not interrupt the ending of the processes."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class System:
@@ -84,7 +96,8 @@ class System:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        with _undisturbed():
+            self.stop()
 
     def start(self) -> None:
         """Starts the process manager. Returns at once."""
