@@ -1,0 +1,32 @@
+"""The registry of backends: the one place that knows them all.
+
+A learned model or a client of a remote engine is added as one file here and one line in
+`FACTORIES`; nothing else in the service changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gen2act_videogen.backend import VideoBackend
+from gen2act_videogen.backends.demonstrator import DemonstratorBackend
+from gen2act_videogen.backends.recording import RecordingBackend
+from gen2act_videogen.settings import VideogenSettings
+from gen2act_videogen.store import VideoStore
+
+Factory = Callable[[VideogenSettings, VideoStore], VideoBackend]
+
+FACTORIES: Mapping[str, Factory] = {
+    "demonstrator": lambda settings, store: DemonstratorBackend(
+        workers=settings.max_concurrent,
+        image_size=settings.video_size,
+        frames=settings.video_frames,
+    ),
+    "file": lambda settings, store: RecordingBackend(store, image_size=settings.video_size),
+}
+
+
+def build(settings: VideogenSettings, store: VideoStore) -> Sequence[VideoBackend]:
+    """The enabled backends: those of the configured order, and `file`, which needs nothing."""
+    names = dict.fromkeys((*settings.order, "file"))
+    return [FACTORIES[name](settings, store) for name in names]
