@@ -70,12 +70,14 @@ class Kinematics:
     @property
     def push_goal_m(self) -> F64:
         """Where a pushed mug should stand [3]."""
-        return np.add(self.fixture_m, MUG_AT_MACHINE_M)
+        goal: F64 = self.fixture_m + MUG_AT_MACHINE_M
+        return goal
 
     @property
     def parking_m(self) -> F64:
         """Where experts push the mug to; 3 cm in front of `push_goal_m` [3]."""
-        return np.add(self.fixture_m, MUG_PARKED_M)
+        goal: F64 = self.fixture_m + MUG_PARKED_M
+        return goal
 
     def site_m(self, name: str) -> F64:
         """Position of a named site [3]."""

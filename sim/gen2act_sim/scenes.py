@@ -34,6 +34,7 @@ class SceneSpec:
     joint: str  # joint of the fixture that tasks move (button, drawer, hinge, ...)
     joint_range: tuple[float, float] | None = None  # overrides the model's range
     stiffness: float = 0.0  # spring of that joint [N/m]
+    damping: float = 0.0  # added to that joint [N s/m]
     mocap_low: tuple[float, float, float] = (-0.5, 0.40, 0.05)
     mocap_high: tuple[float, float, float] = (0.5, 1.0, 0.5)
 
@@ -42,7 +43,8 @@ SPECS: dict[str, SceneSpec] = {
     # Pushing the mug home, the wrist touches the button above it. Meta-World's button stays in;
     # with a spring it comes out again and can be pressed in the next stage.
     "coffee": SceneSpec("sawyer_coffee.xml", "coffee_machine", "goal_slidey", stiffness=30.0),
-    "drawer": SceneSpec("sawyer_drawer.xml", "drawer", "goal_slidey"),
+    # Pulled to its stop, Meta-World's drawer bounces back by over a centimetre.
+    "drawer": SceneSpec("sawyer_drawer.xml", "drawer", "goal_slidey", damping=8.0),
     # Range: from where Meta-World's door-close starts; further open its expert cannot reach in.
     "door": SceneSpec("sawyer_door_pull.xml", "door", "doorjoint", joint_range=(-1.5, 0.0)),
     "window": SceneSpec("sawyer_window_horizontal.xml", "window", "window_slide"),
@@ -97,6 +99,7 @@ def _prepare(scene: str) -> Any:
     if spec.joint_range is not None:
         model.jnt_range[joint] = spec.joint_range
     model.jnt_stiffness[joint] += spec.stiffness
+    model.dof_damping[model.jnt_dofadr[joint]] += spec.damping
     base = model.body("base").id
     for geom in range(model.ngeom):
         body = int(model.geom_bodyid[geom])
@@ -104,9 +107,21 @@ def _prepare(scene: str) -> Any:
             body = int(model.body_parentid[body])
         if body == base and model.geom_group[geom] < ROBOT_GROUP:
             model.geom_group[geom] = ROBOT_GROUP
+    if scene == "coffee":
+        _weight_mug(model)
     if scene == "door":
         _part_door_from_frame(model)
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # what the solver derives from masses
     return model
+
+
+def _weight_mug(model: Any) -> None:
+    """Give the mug a heavy bottom: Meta-World's weighs 110 g and topples when it is brushed."""
+    mug = model.body("mug").id
+    mass_kg = 0.25
+    model.body_inertia[mug] *= mass_kg / model.body_mass[mug]
+    model.body_mass[mug] = mass_kg
+    model.body_ipos[mug] = (0.0, 0.0, 0.012)
 
 
 def _part_door_from_frame(model: Any) -> None:
