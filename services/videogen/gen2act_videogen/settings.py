@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from gen2act_contracts.keys import VIDEO_TTL_S
 from gen2act_servicekit import ServiceSettings
 from pydantic import Field, field_validator
 
@@ -19,8 +20,10 @@ class VideogenSettings(ServiceSettings):
         default="demonstrator",
         description="comma-separated, tried in this order when a request names no backend",
     )
-    video_ttl_s: int = Field(default=86_400, ge=60, description="life of a stored video [s]")
-    video_size: int = Field(default=224, ge=64, le=640, description="side of the videos [px]")
+    video_ttl_s: int = Field(default=VIDEO_TTL_S, ge=60, description="life of a stored video [s]")
+    video_size: int = Field(
+        default=224, ge=64, le=640, multiple_of=2, description="side of the videos [px]"
+    )
     video_frames: int = Field(
         default=16, ge=16, le=128, description="frames of a video that is made here"
     )

@@ -2,9 +2,9 @@
 
 Three keys per video, written in one transaction and living equally long:
 
-    gen2act:video:{id}           the MP4 (gen2act_contracts.keys)
-    gen2act:video-meta:{id}      JSON provenance of the video (gen2act_contracts.keys)
-    gen2act:video-request:{key}  the answer to one request, so that it is never computed twice
+    video_key(id)                    the MP4, for whoever knows the id (gen2act_contracts.keys)
+    video_meta_key(id)               its provenance as JSON, likewise
+    gen2act:videogen:request:{key}   the answer to one request, so that it is never computed twice
 
 Two requests may lead to the same bytes (a recording does not depend on the seed), which is why the
 index holds the whole answer and not only an id.
@@ -113,7 +113,7 @@ def content_id(mp4: bytes) -> str:
 
 
 def _index_key(request_key: str) -> str:
-    return f"gen2act:video-request:{request_key}"
+    return f"{keys.PREFIX}videogen:request:{request_key}"
 
 
 def _content_keys(video_id: str) -> tuple[str, str]:

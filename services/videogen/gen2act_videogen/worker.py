@@ -140,7 +140,20 @@ class WorkerPool:
     async def run(
         self, header: wire.Header, payload: bytes, progress: Callable[[float, str], None]
     ) -> tuple[wire.Header, bytes]:
-        """One request on the next idle worker. Being cancelled kills that worker."""
+        """One request on the next idle worker. Being cancelled kills that worker.
+
+        A worker may have died since its last request (out of memory, by hand); a request is
+        therefore given to a second one before its death counts as the request's failure.
+        """
+        try:
+            return await self._run_once(header, payload, progress)
+        except WorkerDied as error:
+            _LOG.warning("worker_died", reason=str(error))
+        return await self._run_once(header, payload, progress)
+
+    async def _run_once(
+        self, header: wire.Header, payload: bytes, progress: Callable[[float, str], None]
+    ) -> tuple[wire.Header, bytes]:
         worker = await self._next_worker()
         spent = True
         try:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 PREFIX = struct.Struct(">II")
@@ -74,6 +75,10 @@ class WorkerEnd:
         while view:  # unbuffered writes may be partial
             view = view[self._sink.write(view) :]
 
+    def has_input(self) -> bool:
+        """Whether a request (or the end of the service) waits; one request is open at a time."""
+        return bool(select.select([self._source], [], [], 0)[0])
+
     def receive(self) -> tuple[Header, bytes] | None:
         """The next message, or None when the service is gone."""
         prefix = self._source.read(PREFIX.size)
@@ -98,14 +103,27 @@ class WorkerFailure(Exception):
         self.code = code
 
 
-def serve(end: WorkerEnd, handler: Handler) -> None:
-    """Says it is ready, then answers requests one by one until the service is gone."""
+def serve(end: WorkerEnd, handler: Handler, chores: Iterable[object] = ()) -> None:
+    """Says it is ready, then answers requests one by one until the service is gone.
+
+    Args:
+        end: the pipe.
+        handler: answers one request.
+        chores: done step by step while no request waits, e.g. warming caches.
+    """
 
     def progress(fraction: float, phase: str) -> None:
         end.send({"type": PROGRESS, "fraction": fraction, "phase": phase})
 
     end.send({"type": READY})
-    while (message := end.receive()) is not None:
+    steps = iter(chores)
+    done = object()
+    while True:
+        while not end.has_input() and next(steps, done) is not done:
+            pass
+        message = end.receive()
+        if message is None:
+            return
         try:
             header, payload = handler(*message, progress)
             end.send({**header, "type": RESULT}, payload)

@@ -76,6 +76,12 @@ def test_what_is_no_video_is_refused(data: bytes) -> None:
         read_square_video(data, 32)
 
 
+def test_playlists_that_name_other_files_are_refused() -> None:
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n"
+    with pytest.raises(InvalidVideo):
+        read_square_video(playlist, 32)
+
+
 def test_a_recording_that_ends_early_is_refused_or_read_as_far_as_it_goes() -> None:
     data = a_recording(frames=60, container="matroska")
     frames, _ = read_square_video(data[: len(data) * 2 // 3], 32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gen2act_videogen.worker_protocol import ERROR, Header, WorkerEnd, WorkerFailure, serve
 
@@ -48,21 +48,23 @@ def _refusal(task: object, scene: str) -> str:
     return f'the demonstrator cannot show "{task}" in scene {scene!r}; it can: {known}'
 
 
-def warm_up() -> None:
-    """Everything that the first video would otherwise wait for."""
+def warm_up() -> Iterator[str]:
+    """Loads one scene after the other; the first shows whether rendering is possible at all."""
     import gen2act_sim
 
     for scene in gen2act_sim.SCENES:
         world = gen2act_sim.World(scene, 0)
         world.observe()
         world.close()
+        yield scene
 
 
 def main() -> int:
     """Serves until the parent closes the pipe."""
     end = WorkerEnd.from_stdio()
     try:
-        warm_up()
+        scenes = warm_up()
+        next(scenes)
     except ImportError as error:
         end.send(
             {
@@ -76,7 +78,7 @@ def main() -> int:
         # Renderers fail in many ways; the service shows the reason instead of an exit code.
         end.send({"type": ERROR, "code": "BACKEND_REQUIRES", "message": str(error)})
         return 1
-    serve(end, generate)
+    serve(end, generate, chores=scenes)
     return 0
 
 

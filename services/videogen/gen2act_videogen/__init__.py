@@ -1,0 +1,1 @@
+"""Human videos from a scene image and a sentence: gRPC service `gen2act.v1.VideoGeneration`."""
