@@ -1,0 +1,1 @@
+"""Policy service: serves a model bundle to robots in closed loop. See `README.md`."""

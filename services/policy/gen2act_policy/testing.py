@@ -1,0 +1,224 @@
+"""For tests: a small bundle with random weights, a scripted runtime, a store in memory.
+
+`write_random_bundle` needs the package `onnx`; nothing else here does.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from gen2act_contracts.errors import StoreUnavailable
+from gen2act_contracts.spec import ActionDimension, ActionSpec
+
+from gen2act_policy.bundle import write_manifest
+from gen2act_policy.cost import CostTable
+from gen2act_policy.history import Floats, Pixels
+from gen2act_policy.runtime import StepOutput
+
+WAIT_S = 20.0
+"""How long a held fake waits before it gives up: a failed test must not hang."""
+
+
+def small_spec(
+    *, image_size: int = 32, chunk_length: int = 4, uses_proprioception: bool = False
+) -> ActionSpec:
+    """The first policy's action spec, with smaller images."""
+    return ActionSpec(
+        dimensions=tuple(ActionDimension(name, "m", -0.05, 0.05) for name in ("dx", "dy", "dz")),
+        frame="world",
+        control_period_s=1 / 3,
+        chunk_length=chunk_length,
+        image_size=image_size,
+        uses_proprioception=uses_proprioception,
+        model_hash="f" * 64,
+    )
+
+
+def free_costs() -> CostTable:
+    """Costs that never limit a batch of up to 64: a larger one is always cheaper per rollout."""
+    return CostTable({2**i: 1e-9 for i in range(7)})
+
+
+def write_random_bundle(
+    directory: Path, spec: ActionSpec, *, seed: int = 0, width: int = 8, name: str = "random"
+) -> str:
+    """Writes a complete bundle of tiny random graphs; returns its model hash.
+
+    Outputs depend on every input (each frame of the history, the goal, proprioception), so a
+    mixed-up order changes them.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(seed)
+    size, history = spec.image_size, spec.history_length
+    dims, chunk, bins = len(spec.dimensions), spec.chunk_length, spec.bins
+    patch, tokens, goal_frames = size // 4, 16, 16
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def const(label: str, value: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> object:
+        return numpy_helper.from_array(value, label)
+
+    def weights(*shape: int, gain: float = 1.0) -> Floats:
+        fan_in = int(np.prod(shape[:-1]))
+        return (gain * rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    def info(label: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> object:
+        return helper.make_tensor_value_info(label, kind, shape)
+
+    def save(graph: str, nodes: list, inputs: list, outputs: list, constants: list) -> None:  # type: ignore[type-arg]
+        made = helper.make_graph(nodes, graph, inputs, outputs, constants)
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        onnx.save(model, str(directory / f"{graph}.onnx"))
+
+    node = helper.make_node
+    save(
+        "frame_encoder",
+        [
+            node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            node("Div", ["float", "scale"], ["unit"]),
+            node("Transpose", ["unit"], ["nchw"], perm=[0, 3, 1, 2]),
+            node("Conv", ["nchw", "kernel"], ["patches"], strides=[patch, patch]),
+            node("Reshape", ["patches", "flat"], ["rows"]),
+            node("Transpose", ["rows"], ["tokens"], perm=[0, 2, 1]),
+            node("Tanh", ["tokens"], ["features"]),
+        ],
+        [info("image", ["B", size, size, 3], TensorProto.UINT8)],
+        [info("features", ["B", tokens, width])],
+        [
+            const("scale", np.array(32.0, np.float32)),
+            const("kernel", np.moveaxis(weights(patch, patch, 3, width), (3, 2), (0, 1)).copy()),
+            const("flat", np.array([0, width, tokens])),
+        ],
+    )
+    save(
+        "goal_resampler",
+        [
+            node("Reshape", ["features", "by_token"], ["rows"]),
+            node("MatMul", ["mix", "rows"], ["mixed"]),
+            node("Tanh", ["mixed"], ["goal"]),
+        ],
+        [info("features", ["B", goal_frames, tokens, width])],
+        [info("goal", ["B", 64, width])],
+        [
+            const("by_token", np.array([0, goal_frames * tokens, width])),
+            const("mix", weights(goal_frames * tokens, 64, gain=4).T.copy()),
+        ],
+    )
+    flat = history * tokens * width + 64 * width
+    flat += history * 4 if spec.uses_proprioception else 0
+    heads = {"action": chunk * dims * bins, "gripper": chunk, "terminate": 1}
+    parts = ["history_rows", "goal_rows"]
+    nodes = [
+        node("Flatten", ["history"], ["history_rows"]),
+        node("Flatten", ["goal"], ["goal_rows"]),
+    ]
+    inputs = [info("history", ["B", history, tokens, width]), info("goal", ["B", 64, width])]
+    if spec.uses_proprioception:
+        nodes.append(node("Flatten", ["proprioception"], ["proprioception_rows"]))
+        parts.append("proprioception_rows")
+        inputs.append(info("proprioception", ["B", history, 4]))
+    nodes += [
+        node("Concat", parts, ["all"], axis=1),
+        node("MatMul", ["all", "hidden_weights"], ["hidden_rows"]),
+        node("Tanh", ["hidden_rows"], ["hidden"]),
+        node("MatMul", ["hidden", "action_weights"], ["action_rows"]),
+        node("Reshape", ["action_rows", "action_shape"], ["action_logits"]),
+        node("MatMul", ["hidden", "gripper_weights"], ["gripper_logits"]),
+        node("MatMul", ["hidden", "terminate_weights"], ["terminate_rows"]),
+        node("Reshape", ["terminate_rows", "terminate_shape"], ["terminate_logits"]),
+    ]
+    save(
+        "step",
+        nodes,
+        inputs,
+        [
+            info("action_logits", ["B", chunk, dims, bins]),
+            info("gripper_logits", ["B", chunk]),
+            info("terminate_logits", ["B"]),
+        ],
+        [
+            const("hidden_weights", weights(flat, 32, gain=4)),
+            *(const(f"{k}_weights", weights(32, n, gain=8)) for k, n in heads.items()),
+            const("action_shape", np.array([0, chunk, dims, bins])),
+            const("terminate_shape", np.array([-1])),
+        ],
+    )
+    return write_manifest(directory, name, spec, training={"note": "random weights, for tests"})
+
+
+class FakeRuntime:
+    """A runtime whose calls are recorded and can be held.
+
+    Features are an image's mean colour; the chosen bin of every action is the red of the newest
+    frame, so a test sees which frame an action came from.
+    """
+
+    provider = "FakeExecutionProvider"
+
+    def __init__(self, spec: ActionSpec) -> None:
+        self._spec = spec
+        self.encoded: list[int] = []
+        """Frames per encoder call."""
+        self.steps: list[Floats] = []
+        """The history of each step call, float32[B, H, 1, 3]."""
+        self.goals: list[Floats] = []
+        self.fail: Exception | None = None
+        self.broken_output = False
+        self._free = threading.Event()
+        self._free.set()
+        self._entered = threading.Semaphore(0)
+
+    def hold(self) -> None:
+        """The next step blocks until `release`."""
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    def wait_until_held(self) -> None:
+        """Returns when a step has begun (each step is waited for once)."""
+        assert self._entered.acquire(timeout=WAIT_S), "no step began"
+
+    def encode(self, images: Pixels) -> Floats:
+        self.encoded.append(len(images))
+        return images.mean(axis=(1, 2), dtype=np.float32)[:, None, :]
+
+    def resample(self, features: Floats) -> Floats:
+        return np.repeat(features.mean(axis=(0, 1)), 64, axis=0)
+
+    def step(self, history: Floats, goal: Floats, proprioception: Floats | None) -> StepOutput:
+        self.steps.append(history)
+        self.goals.append(goal)
+        self._entered.release()
+        assert self._free.wait(WAIT_S), "a held step was never released"
+        if self.fail is not None:
+            raise self.fail
+        batch, spec = len(history), self._spec
+        red = history[:, -1, 0, 0].astype(int)
+        shape = (batch, spec.chunk_length, len(spec.dimensions), spec.bins)
+        logits = np.zeros(shape, np.float32)
+        logits[np.arange(batch), :, :, red] = np.nan if self.broken_output else 1.0
+        zeros = np.zeros((batch, spec.chunk_length), np.float32)
+        return StepOutput(logits, zeros, zeros[:, 0])
+
+
+class MemoryStore:
+    """A store that can be taken down."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.down = False
+
+    async def get(self, key: str) -> bytes | None:
+        self._check()
+        return self.values.get(key)
+
+    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
+        self._check()
+        self.values[key] = value
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("the store is down")
