@@ -4,12 +4,6 @@ Importing this package chooses MuJoCo's off-screen backend (EGL, else OSMesa) un
 set; import it before `mujoco`.
 """
 
-# ruff: noqa: E402 - the backend must be chosen before anything imports mujoco
-
-from gen2act_sim.gl import choose_backend
-
-choose_backend()
-
 from gen2act_sim.demos import RobotEpisode, robot_demo
 from gen2act_sim.errors import (
     DemonstrationFailed,

@@ -1,4 +1,4 @@
-"""Look at what the simulator makes: `python -m gen2act_sim sheet --task coffee-push --out x.png`."""
+"""Look at what it makes: `python -m gen2act_sim sheet --task coffee-push --out sheet.png`."""
 
 from __future__ import annotations
 

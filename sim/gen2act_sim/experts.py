@@ -65,15 +65,15 @@ def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
     behind = -sign * float((hand - contact) @ tangent)  # distance behind the handle [m]
     outward = float((hand - axis) @ radial)
     on_track = 0.005 < behind < 0.085 and 0.07 < outward < 0.18
-    if not on_track and hand[2] > axis[2] + 0.03 or not on_track and behind > 0.03:
-        if float(np.linalg.norm((hand - beside)[:2])) > 0.02:
-            return _toward(hand, beside + np.array([0.0, 0.0, 0.1]), 25.0), True
-        return _toward(hand, beside, 25.0), True
-    if not on_track:
-        return _toward(hand, hand + np.array([0.0, 0.0, 0.1]), 25.0), True  # wrong side: rise
-    if hand[2] > axis[2] + 0.03:
-        return _toward(hand, beside, 25.0), True
-    return _toward(hand, contact + sign * 0.06 * tangent, 25.0), True
+    above = np.array([0.0, 0.0, 0.1])
+    if on_track:
+        if hand[2] > axis[2] + 0.03:
+            return _toward(hand, beside, 25.0), True
+        return _toward(hand, contact + sign * 0.06 * tangent, 25.0), True
+    if hand[2] < axis[2] + 0.03 and behind < 0.03:
+        return _toward(hand, hand + above, 25.0), True  # wrong side of the handle: rise first
+    near = float(np.linalg.norm((hand - beside)[:2])) < 0.02
+    return _toward(hand, beside if near else beside + above, 25.0), True
 
 
 def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:

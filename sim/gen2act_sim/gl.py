@@ -1,13 +1,15 @@
 """Chooses MuJoCo's off-screen backend before MuJoCo is imported: EGL, else OSMesa.
 
-MuJoCo reads MUJOCO_GL once, at import. This module must therefore be imported first.
+MuJoCo reads MUJOCO_GL once, at import; the rest of this package therefore takes `mujoco` from here.
 """
 
 from __future__ import annotations
 
 import ctypes.util
+import importlib
 import os
 import sys
+from typing import Any
 
 from gen2act_sim.errors import SystemLibraryMissing
 
@@ -40,3 +42,11 @@ def missing(cause: BaseException) -> SystemLibraryMissing:
         f"cannot render off-screen ({type(cause).__name__}: {cause}); on Debian/Ubuntu run: {HELP}"
         f" (or libosmesa6 with MUJOCO_GL=osmesa; now MUJOCO_GL={os.environ.get('MUJOCO_GL')!r})"
     )
+
+
+choose_backend()
+try:
+    mujoco: Any = importlib.import_module("mujoco")  # ships no types
+except (ImportError, AttributeError, OSError, RuntimeError) as error:
+    # What PyOpenGL and MuJoCo raise when the library that MUJOCO_GL names cannot be loaded.
+    raise missing(error) from error

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
+from gen2act_sim.gl import mujoco
 from gen2act_sim.scenes import F64
 
 F32 = npt.NDArray[np.float32]
@@ -101,7 +101,6 @@ def draw_hand(scene: Any, tool_m: F64, opening: float, style: HandStyle) -> None
         style: looks.
     """
     skin = np.array([*style.skin, 1.0], dtype=np.float32)
-    nail = np.array([*np.clip(np.array(style.skin) * 1.08, 0, 1), 1.0], dtype=np.float32)
     cloth = np.array([*style.sleeve, 1.0], dtype=np.float32)
     k = style.scale
     # Axes of the hand: from the tips to the wrist, along the grip, across the fingers.
@@ -114,13 +113,13 @@ def draw_hand(scene: Any, tool_m: F64, opening: float, style: HandStyle) -> None
         return tool_m + k * (a * across + u * up) + g * grip
 
     knuckle_grip = 0.020
-    for i, (side, length) in enumerate(zip((-1.5, -0.5, 0.5, 1.5), (0.9, 1.0, 0.97, 0.8))):
+    for side, length in ((-1.5, 0.9), (-0.5, 1.0), (0.5, 0.97), (1.5, 0.8)):
         spread = 0.0185 * side
         knuckle = at(spread, knuckle_grip, 0.085)
         middle = at(spread * 0.95, gap + 0.022, 0.085 - 0.043 * length)
         tip = at(spread * 0.75, gap, 0.004 + 0.028 * (1.0 - length) * 2)
         _capsule(scene, knuckle, middle, 0.0098 * k, skin)
-        _capsule(scene, middle, tip, 0.0085 * k, skin if i else nail)
+        _capsule(scene, middle, tip, 0.0085 * k, skin)
     thumb_root = at(-0.030, -0.010, 0.098)
     thumb_middle = at(-0.026, -gap - 0.016, 0.055)
     thumb_tip = at(-0.006, -gap, 0.010)

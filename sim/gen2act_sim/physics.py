@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco  # type: ignore[import-untyped]
 import numpy as np
 
+from gen2act_sim.gl import mujoco
 from gen2act_sim.kinematics import Kinematics
 from gen2act_sim.scenes import F64, SPECS, load_model
 

@@ -10,11 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
-from gen2act_sim.gl import missing
+from gen2act_sim.gl import missing, mujoco
 from gen2act_sim.scenes import ROBOT_GROUP, load_model
 
 U8 = npt.NDArray[np.uint8]

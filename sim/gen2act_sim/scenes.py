@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
 from gen2act_sim.errors import UnknownTask
+from gen2act_sim.gl import mujoco
 from gen2act_sim.tasks import SCENES
 
 F64 = npt.NDArray[np.float64]

@@ -240,7 +240,7 @@ class World:
     # -- state -----------------------------------------------------------------------------------
 
     def get_state(self) -> bytes:
-        """Everything needed to go on from here in another process; opaque, about 3 kB."""
+        """Everything needed to go on from here in another process; opaque, 1-2 kB."""
         return encode_state(
             WorldState(self.scene, self.seed, self.variation, self._stage, self.physics.vector())
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gen2act_sim import DemonstrationFailed, UnknownTask, World, human_video, robot_demo
@@ -126,3 +131,27 @@ def test_robot_tracks_have_one_column_per_tick() -> None:
     episode = robot_demo(world, "drawer-close", 4, noise=0.0, points=10)
     assert episode.tracks is not None
     assert episode.tracks.tracks_px.shape == (10, len(episode.images), 2)
+
+
+@pytest.mark.parametrize("backend", ["glfw", "nonsense"])
+def test_without_a_renderer_the_command_to_type_is_named(backend: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    environment.pop("DISPLAY", None)
+    environment.pop("WAYLAND_DISPLAY", None)
+    run = [sys.executable, "-m", "gen2act_sim", "sheet", "--task", "drawer-open"]
+    done = subprocess.run(
+        [*run, "--out", str(tmp_path / "x.png")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "apt-get install -y libegl1" in done.stderr
+
+
+def test_command_line_writes_a_sheet(tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    run = [sys.executable, "-m", "gen2act_sim", "sheet", "--task", "faucet-open"]
+    subprocess.run([*run, "--points", "5", "--out", str(out)], check=True, timeout=60)
+    assert out.stat().st_size > 10_000
