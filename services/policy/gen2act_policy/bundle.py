@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from gen2act_contracts import CONTRACT_VERSION
 from gen2act_contracts.errors import BundleInvalid, InvalidInput
 from gen2act_contracts.spec import ActionSpec, canonical_json
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MANIFEST = "manifest.json"
 GRAPHS = ("frame_encoder", "goal_resampler", "step")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
+
 from gen2act_contracts import CONTRACT_VERSION
 from gen2act_contracts.errors import (
     ContractMismatch,
@@ -17,7 +18,6 @@ from gen2act_contracts.errors import (
     SpecMismatch,
 )
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_policy.cost import CostTable
 from gen2act_policy.goals import Goals, Store, check_video_id, goal_id, video_of
 from gen2act_policy.history import Floats, LazyFrame, Pixels
@@ -80,6 +80,7 @@ class PolicyCore:
             clock=clock,
             max_batch=max_batch,
         )
+        metrics.waiting.set_function(self._scheduler.waiting)
         self._goals = Goals(
             store,
             self._scheduler,
@@ -105,6 +106,10 @@ class PolicyCore:
         """Ends the inference thread. Blocks for at most one batch."""
         self.drain()
         self._scheduler.stop()
+
+    def waiting(self) -> int:
+        """Rollouts whose newest observation waits for the inference thread."""
+        return self._scheduler.waiting()
 
     def check_contract(self, version: int) -> None:
         """Raises `ContractMismatch` for a peer of another contract version."""

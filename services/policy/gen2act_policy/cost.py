@@ -10,6 +10,8 @@ CYCLE_OVERHEAD_S = 0.0003
 WORTH_WAITING = 0.97
 # Weight of the newest measurement; other load on the machine changes the costs slowly.
 SMOOTHING = 0.1
+# One preempted batch says little about the next.
+LARGEST_LOAD = 10.0
 
 
 class CostTable:
@@ -23,16 +25,27 @@ class CostTable:
     def __init__(self, seconds: dict[int, float]) -> None:
         if not seconds or any(size < 1 or size & (size - 1) for size in seconds):
             raise ValueError(f"batch sizes must be powers of two, got {sorted(seconds)}")
-        self._seconds = dict(sorted(seconds.items()))
+        # A smaller batch never costs more than a larger one; a measurement that says so is noise.
+        lowest = float("inf")
+        cleaned: dict[int, float] = {}
+        for size in sorted(seconds, reverse=True):
+            lowest = min(lowest, seconds[size])
+            cleaned[size] = lowest
+        self._seconds = dict(sorted(cleaned.items()))
+        self._load = 1.0
 
     @property
     def sizes(self) -> list[int]:
         return list(self._seconds)
 
     def update(self, size: int, seconds: float) -> None:
-        """Takes a new measurement of a batch of `size` into account."""
-        old = self._seconds[size]
-        self._seconds[size] = old + SMOOTHING * (seconds - old)
+        """Takes a new measurement of a batch of `size` into account.
+
+        Other load on the machine slows all sizes alike, so one factor is followed: estimates per
+        size would go stale for the sizes that are not chosen any more.
+        """
+        ratio = min(seconds / self._seconds[size], LARGEST_LOAD)
+        self._load += SMOOTHING * (ratio - self._load)
 
     def plan(self, count: int) -> list[int]:
         """Batch sizes that together hold `count` items (the last may be padded)."""
@@ -45,7 +58,7 @@ class CostTable:
 
     def estimate(self, count: int) -> float:
         """[s] for `count` items as `plan` would run them."""
-        return sum(self._seconds[size] for size in self.plan(count))
+        return self._load * sum(self._seconds[size] for size in self.plan(count))
 
 
 def measure(run: Callable[[int], float], max_batch: int, longest_s: float = 0.25) -> CostTable:
@@ -57,7 +70,7 @@ def measure(run: Callable[[int], float], max_batch: int, longest_s: float = 0.25
     size = 1
     while size <= max_batch:
         run(size)  # the first call at a shape plans memory
-        seconds[size] = min(run(size), run(size))
+        seconds[size] = min(run(size) for _ in range(3))
         if seconds[size] > longest_s:
             break
         size *= 2

@@ -1,8 +1,8 @@
 """From the step graph's logits to actions in physical units (paper, section 3.2)."""
 
 import numpy as np
-from gen2act_contracts.spec import ActionChunk, ActionSpec
 
+from gen2act_contracts.spec import ActionChunk, ActionSpec
 from gen2act_policy.history import Floats
 from gen2act_policy.runtime import StepOutput
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import grpc
 import structlog
-from gen2act_contracts import CONTRACT_VERSION, frames, pb
-from gen2act_contracts.errors import DeadlineExceeded, Gen2ActError, InvalidInput
-from gen2act_servicekit import logs
 
+from gen2act_contracts import CONTRACT_VERSION, frames, pb
+from gen2act_contracts.errors import DeadlineExceeded, Gen2ActError, Internal, InvalidInput
 from gen2act_policy.core import PolicyCore
 from gen2act_policy.history import Pixels
 from gen2act_policy.scheduler import Acted, Dropped, Observation, Outcome, Timing
 from gen2act_policy.session import Session
+from gen2act_servicekit import logs
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,9 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
         self._core = core
         self._idle_timeout_s = idle_timeout_s
 
-    async def GetSpec(self, request: Any, context: Any) -> Any:
+    async def GetSpec(
+        self, request: pb.policy.GetSpecRequest, context: Any
+    ) -> pb.policy.PolicySpec:
         self._core.check_contract(request.contract_version)
         return pb.policy.PolicySpec(
             contract_version=CONTRACT_VERSION,
@@ -38,7 +40,9 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
             provider=self._core.provider,
         )
 
-    async def PrepareGoal(self, request: Any, context: Any) -> Any:
+    async def PrepareGoal(
+        self, request: pb.policy.PrepareGoalRequest, context: Any
+    ) -> pb.policy.PrepareGoalResponse:
         started = time.monotonic()
         goal_id, cached = await self._core.prepare_goal(request.video_id)
         seconds = time.monotonic() - started
@@ -46,8 +50,8 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
         return pb.policy.PrepareGoalResponse(goal_id=goal_id, cached=cached, seconds=seconds)
 
     async def Rollout(
-        self, request_iterator: AsyncIterator[Any], context: Any
-    ) -> AsyncIterator[Any]:
+        self, request_iterator: AsyncIterator[pb.policy.RolloutRequest], context: Any
+    ) -> AsyncIterator[pb.policy.RolloutReply]:
         session = await self._open(request_iterator)
         reader = asyncio.create_task(self._read(request_iterator, session))
         try:
@@ -63,7 +67,7 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
             session.close()
             log.info("rollout_closed")
 
-    async def _open(self, requests: AsyncIterator[Any]) -> Session:
+    async def _open(self, requests: AsyncIterator[pb.policy.RolloutRequest]) -> Session:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 first = await anext(requests, None)
@@ -81,7 +85,9 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
         log.info("rollout_opened", goal_id=opening.goal_id)
         return session
 
-    async def _read(self, requests: AsyncIterator[Any], session: Session) -> None:
+    async def _read(
+        self, requests: AsyncIterator[pb.policy.RolloutRequest], session: Session
+    ) -> None:
         """Feeds the session until the robot ends the stream, is idle or sends something bad."""
         loop = asyncio.get_running_loop()
         try:
@@ -101,8 +107,11 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
             )
         except Gen2ActError as error:
             session.fail(error)
+        except Exception as error:  # in a task of its own nobody else would see it
+            log.exception("rollout_reader_failed")
+            session.fail(Internal(f"reading the rollout failed: {type(error).__name__}"))
 
-    def _observation(self, message: Any) -> Observation:
+    def _observation(self, message: pb.policy.Observation) -> Observation:
         proprioception = message.proprioception if message.HasField("proprioception") else None
         image, size = message.image, self._core.spec.image_size
         return self._core.observation(
@@ -115,7 +124,7 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
             replayed=message.replayed,
         )
 
-    def _reply(self, outcome: Outcome) -> Any:
+    def _reply(self, outcome: Outcome) -> pb.policy.RolloutReply:
         if isinstance(outcome, Acted):
             return pb.policy.RolloutReply(
                 action=pb.policy.ActionReply(
@@ -136,7 +145,7 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
         )
 
 
-def decode_image(image: Any, size: int) -> Pixels:
+def decode_image(image: pb.common.Image, size: int) -> Pixels:
     """uint8[size, size, 3] of an image message; a square image of another size is resized.
 
     Raises `InvalidImage`.
@@ -147,7 +156,7 @@ def decode_image(image: Any, size: int) -> Pixels:
     return frame.pixels
 
 
-def _timing(timing: Timing) -> Any:
+def _timing(timing: Timing) -> pb.policy.Timing:
     return pb.policy.Timing(
         queue_ms=timing.queue * 1e3,
         decode_ms=timing.decode * 1e3,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import structlog
+
 from gen2act_contracts import frames, keys, video
 from gen2act_contracts.errors import (
     GoalExpired,
@@ -18,7 +19,6 @@ from gen2act_contracts.errors import (
     VideoExpired,
 )
 from gen2act_contracts.frames import Frame
-
 from gen2act_policy.history import Floats, Pixels
 from gen2act_policy.scheduler import Scheduler
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from gen2act_contracts import frames
 from gen2act_contracts.frames import Frame
 from gen2act_contracts.spec import ActionChunk
-
 from gen2act_policy.bundle import load_bundle
 from gen2act_policy.decoding import decode_actions
 from gen2act_policy.goals import sample_indices

@@ -36,6 +36,9 @@ class PolicyMetrics:
             "gen2act_policy_goals", "PrepareGoal calls answered", ["cached"], registry=registry
         )
         self.rollouts = Gauge("gen2act_policy_rollouts", "Open rollouts", registry=registry)
+        self.waiting = Gauge(
+            "gen2act_policy_waiting", "Rollouts that wait for inference", registry=registry
+        )
 
     def acted(self, timing: Timing) -> None:
         self._queue.observe(timing.queue)

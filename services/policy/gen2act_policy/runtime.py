@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped]  # ships no type information
+
 from gen2act_contracts.errors import BundleInvalid, ProviderMissing
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_policy.bundle import PROPRIOCEPTION_DIMS, Bundle
 from gen2act_policy.cost import CostTable, measure
 from gen2act_policy.history import Floats, Pixels

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
+
 from gen2act_contracts.errors import Gen2ActError, Internal, Overloaded
 from gen2act_contracts.spec import ActionChunk, ActionSpec
-
 from gen2act_policy.batching import encode_entries, step_rollouts
 from gen2act_policy.cost import Candidate, CostTable, choose_batch
 from gen2act_policy.decoding import decode_actions
@@ -188,6 +188,10 @@ class Scheduler:
             rollout.closed = True
             rollout.waiting = None
             self._ready.pop(rollout, None)
+
+    def waiting(self) -> int:
+        """Rollouts that wait to be served."""
+        return len(self._ready)
 
     def encode_goal(self, frames: Pixels) -> "Future[Floats]":
         """Goal tokens float32[*G] of uint8[goal_frames, S, S, 3], made between steps.

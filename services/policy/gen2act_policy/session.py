@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from gen2act_contracts.errors import Gen2ActError, InvalidInput
-
 from gen2act_policy.scheduler import Failed, Observation, Outcome, Rollout, Scheduler
 
 MAX_UNREAD = 16

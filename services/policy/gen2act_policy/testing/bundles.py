@@ -1,22 +1,12 @@
-"""For tests: a small bundle with random weights, a scripted runtime, a store in memory.
+"""A small bundle with random weights. Needs the package `onnx`."""
 
-`write_random_bundle` needs the package `onnx`; nothing else here does.
-"""
-
-import threading
 from pathlib import Path
 
 import numpy as np
-from gen2act_contracts.errors import StoreUnavailable
+
 from gen2act_contracts.spec import ActionDimension, ActionSpec
-
 from gen2act_policy.bundle import write_manifest
-from gen2act_policy.cost import CostTable
-from gen2act_policy.history import Floats, Pixels
-from gen2act_policy.runtime import StepOutput
-
-WAIT_S = 20.0
-"""How long a held fake waits before it gives up: a failed test must not hang."""
+from gen2act_policy.history import Floats
 
 
 def small_spec(
@@ -32,11 +22,6 @@ def small_spec(
         uses_proprioception=uses_proprioception,
         model_hash="f" * 64,
     )
-
-
-def free_costs() -> CostTable:
-    """Costs that never limit a batch of up to 64: a larger one is always cheaper per rollout."""
-    return CostTable({2**i: 1e-9 for i in range(7)})
 
 
 def write_random_bundle(
@@ -61,7 +46,7 @@ def write_random_bundle(
 
     def weights(*shape: int, gain: float = 1.0) -> Floats:
         fan_in = int(np.prod(shape[:-1]))
-        return (gain * rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        return np.asarray(gain * rng.standard_normal(shape) / np.sqrt(fan_in), np.float32)
 
     def info(label: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> object:
         return helper.make_tensor_value_info(label, kind, shape)
@@ -146,79 +131,3 @@ def write_random_bundle(
         ],
     )
     return write_manifest(directory, name, spec, training={"note": "random weights, for tests"})
-
-
-class FakeRuntime:
-    """A runtime whose calls are recorded and can be held.
-
-    Features are an image's mean colour; the chosen bin of every action is the red of the newest
-    frame, so a test sees which frame an action came from.
-    """
-
-    provider = "FakeExecutionProvider"
-
-    def __init__(self, spec: ActionSpec) -> None:
-        self._spec = spec
-        self.encoded: list[int] = []
-        """Frames per encoder call."""
-        self.steps: list[Floats] = []
-        """The history of each step call, float32[B, H, 1, 3]."""
-        self.goals: list[Floats] = []
-        self.fail: Exception | None = None
-        self.broken_output = False
-        self._free = threading.Event()
-        self._free.set()
-        self._entered = threading.Semaphore(0)
-
-    def hold(self) -> None:
-        """The next step blocks until `release`."""
-        self._free.clear()
-
-    def release(self) -> None:
-        self._free.set()
-
-    def wait_until_held(self) -> None:
-        """Returns when a step has begun (each step is waited for once)."""
-        assert self._entered.acquire(timeout=WAIT_S), "no step began"
-
-    def encode(self, images: Pixels) -> Floats:
-        self.encoded.append(len(images))
-        return images.mean(axis=(1, 2), dtype=np.float32)[:, None, :]
-
-    def resample(self, features: Floats) -> Floats:
-        return np.repeat(features.mean(axis=(0, 1)), 64, axis=0)
-
-    def step(self, history: Floats, goal: Floats, proprioception: Floats | None) -> StepOutput:
-        self.steps.append(history)
-        self.goals.append(goal)
-        self._entered.release()
-        assert self._free.wait(WAIT_S), "a held step was never released"
-        if self.fail is not None:
-            raise self.fail
-        batch, spec = len(history), self._spec
-        red = history[:, -1, 0, 0].astype(int)
-        shape = (batch, spec.chunk_length, len(spec.dimensions), spec.bins)
-        logits = np.zeros(shape, np.float32)
-        logits[np.arange(batch), :, :, red] = np.nan if self.broken_output else 1.0
-        zeros = np.zeros((batch, spec.chunk_length), np.float32)
-        return StepOutput(logits, zeros, zeros[:, 0])
-
-
-class MemoryStore:
-    """A store that can be taken down."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
-        self.down = False
-
-    async def get(self, key: str) -> bytes | None:
-        self._check()
-        return self.values.get(key)
-
-    async def set(self, key: str, value: bytes, ttl_s: int) -> None:
-        self._check()
-        self.values[key] = value
-
-    def _check(self) -> None:
-        if self.down:
-            raise StoreUnavailable("the store is down")
