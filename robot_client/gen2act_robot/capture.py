@@ -6,10 +6,10 @@ import enum
 from dataclasses import dataclass
 
 import numpy as np
+
 from gen2act_contracts import frames, pb
 from gen2act_contracts.errors import NonFiniteInput, SpecMismatch
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_robot.robot import Robot
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from gen2act_contracts.spec import ActionChunk
 from numpy.typing import NDArray
+
+from gen2act_contracts.spec import ActionChunk
 
 
 @dataclass(frozen=True)

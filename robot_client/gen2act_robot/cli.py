@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 
 from gen2act_contracts.errors import Gen2ActError
-
 from gen2act_robot.capture import ImageEncoding
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
@@ -84,7 +83,7 @@ def _config(parsed: argparse.Namespace) -> ClientConfig:
         robot_id=parsed.robot_id,
         orchestrator=parsed.orchestrator,
         loop=LoopConfig(
-            policy_address=parsed.policy,
+            policy_address=parsed.policy or "",
             period_s=parsed.period_s,
             bounds=SafetyBounds(hold_ms=parsed.hold_ms, watchdog_ms=parsed.watchdog_ms),
             latency_allowance=parsed.latency_allowance,
@@ -158,7 +157,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--policy",
-        default="",
         type=_address,
         metavar="HOST:PORT",
         help="policy service, when the orchestrator names none",

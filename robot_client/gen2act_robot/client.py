@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from gen2act_contracts import pb
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_robot.clock import Clock, FastClock, SystemClock
 from gen2act_robot.commands import CommandHandler, LoopConfig
 from gen2act_robot.driver_thread import DriverThread

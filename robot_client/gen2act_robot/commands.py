@@ -20,7 +20,6 @@ from gen2act_contracts.errors import (
     SpecMismatch,
 )
 from gen2act_contracts.spec import ActionSpec, check_compatible
-
 from gen2act_robot.capture import Capturer, ImageEncoding
 from gen2act_robot.clock import Clock
 from gen2act_robot.driver_thread import DriverThread

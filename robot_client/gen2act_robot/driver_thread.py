@@ -10,7 +10,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 from gen2act_contracts.errors import RobotLost, RobotStopped
-
 from gen2act_robot.robot import (
     Action,
     Judge,

@@ -7,10 +7,10 @@ a policy that asks for the impossible once is not to be trusted with the next ac
 from __future__ import annotations
 
 import numpy as np
-from gen2act_contracts.errors import UnsafeAction
-from gen2act_contracts.spec import ActionChunk, ActionDimension, ActionSpec
 from numpy.typing import NDArray
 
+from gen2act_contracts.errors import UnsafeAction
+from gen2act_contracts.spec import ActionChunk, ActionDimension, ActionSpec
 from gen2act_robot.chunks import PlannedAction
 from gen2act_robot.robot import Action, RobotLimits
 

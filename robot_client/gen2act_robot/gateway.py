@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import grpc
 import grpc.aio
+
 from gen2act_contracts import CONTRACT_VERSION, pb
 from gen2act_contracts.errors import (
     ContractMismatch,
@@ -22,7 +23,6 @@ from gen2act_contracts.errors import (
     RobotIdInUse,
 )
 from gen2act_contracts.rpc import from_rpc_error
-
 from gen2act_robot.commands import CommandHandler
 from gen2act_robot.driver_thread import DriverThread
 from gen2act_robot.transport import Backoff, open_channel

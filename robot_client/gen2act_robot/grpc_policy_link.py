@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 import grpc.aio
+
 from gen2act_contracts import CONTRACT_VERSION, pb
 from gen2act_contracts.errors import (
     DeadlineExceeded,
@@ -20,7 +21,6 @@ from gen2act_contracts.errors import (
 )
 from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.spec import ActionChunk, ActionSpec
-
 from gen2act_robot.policy_link import LinkListener, OutgoingObservation, PolicyReply
 from gen2act_robot.transport import Backoff, open_channel
 
@@ -69,7 +69,8 @@ class GrpcPolicyLink:
         self._listener: LinkListener | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_error: Gen2ActError | None = None
-        self.connections = 0  # handshakes that succeeded
+        self.attempts = 0  # to connect
+        self.connections = 0  # of which the handshake succeeded
 
     async def open(self, listener: LinkListener) -> None:
         """Connects, and keeps connected until `close`.
@@ -132,6 +133,7 @@ class GrpcPolicyLink:
 
     async def _session(self, opened: asyncio.Future[None]) -> None:
         """One connection, from handshake to break; always ends in a Gen2ActError."""
+        self.attempts += 1
         async with open_channel(self._address) as channel:
             call = pb.policy_grpc.PolicyStub(channel).Rollout()
             try:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
+
 from gen2act_contracts.frames import Frame
 from gen2act_contracts.spec import ActionDimension
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from gen2act_contracts import pb
 from gen2act_contracts.errors import Gen2ActError, RobotStopped, UnsafeAction
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_robot.capture import Capture, Capturer
 from gen2act_robot.chunks import ChunkBuffer, TimedChunk
 from gen2act_robot.clock import Clock

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from gen2act_contracts.spec import ActionSpec
 
+from gen2act_contracts.spec import ActionSpec
 from gen2act_robot.capture import Capturer, ImageEncoding
 from gen2act_robot.driver_thread import DriverThread
 from gen2act_robot.fallback import SafetyBounds

@@ -1,6 +1,6 @@
 import numpy as np
-from gen2act_contracts.spec import ActionChunk
 
+from gen2act_contracts.spec import ActionChunk
 from gen2act_robot.chunks import ChunkBuffer, TimedChunk
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from gen2act_contracts.errors import UnsafeAction
 from gen2act_contracts.spec import ActionChunk, ActionDimension
-
 from gen2act_robot.chunks import PlannedAction
 from gen2act_robot.gate import ActionGate
 from gen2act_robot.robot import RobotLimits, Workspace

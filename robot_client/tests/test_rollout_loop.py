@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gen2act_contracts.errors import GoalExpired
 from gen2act_contracts.spec import ActionChunk
-
 from gen2act_robot.fallback import SafetyBounds
 from gen2act_robot.policy_link import OutgoingObservation
 from gen2act_robot.rollout import EndReason

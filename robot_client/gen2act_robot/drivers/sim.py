@@ -10,7 +10,6 @@ from gen2act_sim import SCENES, UnknownTask, World, match_task  # isort: skip
 from gen2act_contracts.errors import InvalidInput
 from gen2act_contracts.frames import Frame
 from gen2act_contracts.spec import ActionDimension
-
 from gen2act_robot.robot import (
     Action,
     ResetRequest,

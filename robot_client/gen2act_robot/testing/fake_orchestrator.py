@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import grpc.aio
+
 from gen2act_contracts import CONTRACT_VERSION, pb
 from gen2act_contracts.errors import ContractMismatch, Gen2ActError, RobotIdInUse
 from gen2act_contracts.rpc import abort
 from gen2act_contracts.spec import ActionSpec
-
 from gen2act_robot.testing.waiting import until
 
 _Requests: TypeAlias = AsyncIterator[pb.robot.RobotMessage]

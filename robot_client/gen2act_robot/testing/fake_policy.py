@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 import numpy as np
+
 from gen2act_contracts import CONTRACT_VERSION, pb
 from gen2act_contracts.errors import ContractMismatch, Gen2ActError, SpecMismatch
 from gen2act_contracts.rpc import abort
@@ -56,6 +57,7 @@ class FakePolicyServer:
         self.spec = spec
         self.answers: Answer = answers or (lambda observation: answer(observation, spec))
         self.refuse = refuse
+        self.model_hash = spec.model_hash  # that it says it runs
         self.connections: list[list[pb.policy.RolloutRequest]] = []
         self.port = 0
         self._server: grpc.aio.Server | None = None
@@ -133,7 +135,7 @@ class _Servicer(pb.policy_grpc.PolicyServicer):
                 yield pb.policy.RolloutReply(
                     opened=pb.policy.RolloutOpened(
                         session_id=request.open.session_id,
-                        model_hash=self._fake.spec.model_hash,
+                        model_hash=self._fake.model_hash,
                     )
                 )
             elif not request.observation.replayed:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from gen2act_contracts.frames import Frame
 from gen2act_contracts.spec import ActionDimension
-
 from gen2act_robot.robot import (
     Action,
     ResetRequest,

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from gen2act_contracts.errors import Gen2ActError
 from gen2act_contracts.spec import ActionChunk, ActionSpec
-
 from gen2act_robot.policy_link import LinkListener, OutgoingObservation, PolicyReply
 from gen2act_robot.testing.fake_clock import FakeClock
-
 
 MARK_M = 1e-5  # [m] one unit of what the default chunks tell
 
