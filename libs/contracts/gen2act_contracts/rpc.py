@@ -131,8 +131,9 @@ def from_rpc_error(error: grpc.RpcError) -> errors.Gen2ActError:
 
 
 def _error_info(error: grpc.RpcError) -> tuple[str, str, dict[str, str]] | None:
-    trailing = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
-    for key, value in trailing or ():
+    # Typed loosely: sync and asyncio calls have different classes for the same pairs.
+    read: Any = getattr(error, "trailing_metadata", None)
+    for key, value in (read() if read else None) or ():
         if key != _DETAILS_KEY or not isinstance(value, bytes):
             continue
         try:

@@ -109,7 +109,7 @@ def decode_mp4(
                         f"video of {frame.width}x{frame.height} px is too long: more than "
                         f"{MAX_DECODED_BYTES} bytes decoded"
                     )
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8))
     except FFmpegError as error:
         raise InvalidVideo(f"video cannot be decoded: {error.strerror}") from None
     if not frames:
