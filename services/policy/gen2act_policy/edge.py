@@ -5,18 +5,21 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
-import structlog
-
 from gen2act_contracts import CONTRACT_VERSION, frames, pb
-from gen2act_contracts.errors import DeadlineExceeded, Gen2ActError, Internal, InvalidInput
+from gen2act_contracts.errors import (
+    DeadlineExceeded,
+    Gen2ActError,
+    Internal,
+    InvalidInput,
+    Unavailable,
+)
 from gen2act_policy.core import PolicyCore
 from gen2act_policy.history import Pixels
 from gen2act_policy.scheduler import Acted, Dropped, Observation, Outcome, Timing
 from gen2act_policy.session import Session
 from gen2act_servicekit import logs
 
-log = structlog.get_logger(__name__)
+log = logs.get(__name__)
 
 OPEN_TIMEOUT_S = 10.0
 
@@ -24,9 +27,19 @@ OPEN_TIMEOUT_S = 10.0
 class PolicyServicer(pb.policy_grpc.PolicyServicer):
     """`gen2act.v1.Policy`. Typed errors become statuses in servicekit's interceptor."""
 
-    def __init__(self, core: PolicyCore, *, idle_timeout_s: float = 120.0) -> None:
-        self._core = core
+    def __init__(self, core: PolicyCore | None = None, *, idle_timeout_s: float = 120.0) -> None:
+        self._loaded = core
         self._idle_timeout_s = idle_timeout_s
+
+    def serve(self, core: PolicyCore) -> None:
+        """From now on answers with this core; before, everything is `Unavailable`."""
+        self._loaded = core
+
+    @property
+    def _core(self) -> PolicyCore:
+        if self._loaded is None:
+            raise Unavailable("the model is still being loaded")
+        return self._loaded
 
     async def GetSpec(
         self, request: pb.policy.GetSpecRequest, context: Any
@@ -165,7 +178,3 @@ def _timing(timing: Timing) -> pb.policy.Timing:
         total_ms=timing.total * 1e3,
         batch=timing.batch,
     )
-
-
-def add_to_server(server: grpc.aio.Server, servicer: PolicyServicer) -> None:
-    pb.policy_grpc.add_PolicyServicer_to_server(servicer, server)

@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 import numpy as np
-import structlog
 
 from gen2act_contracts import frames, keys, video
 from gen2act_contracts.errors import (
@@ -21,8 +20,9 @@ from gen2act_contracts.errors import (
 from gen2act_contracts.frames import Frame
 from gen2act_policy.history import Floats, Pixels
 from gen2act_policy.scheduler import Scheduler
+from gen2act_servicekit import logs
 
-log = structlog.get_logger(__name__)
+log = logs.get(__name__)
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]  # ships no type information
+import onnxruntime as ort
 
 from gen2act_contracts.errors import BundleInvalid, ProviderMissing
 from gen2act_contracts.spec import ActionSpec

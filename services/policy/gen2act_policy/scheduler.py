@@ -13,7 +13,6 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
-import structlog
 
 from gen2act_contracts.errors import Gen2ActError, Internal, Overloaded
 from gen2act_contracts.spec import ActionChunk, ActionSpec
@@ -22,8 +21,9 @@ from gen2act_policy.cost import Candidate, CostTable, choose_batch
 from gen2act_policy.decoding import decode_actions
 from gen2act_policy.history import Floats, History, HistoryEntry, LazyFrame, Pixels
 from gen2act_policy.runtime import Runtime
+from gen2act_servicekit import logs
 
-log = structlog.get_logger(__name__)
+log = logs.get(__name__)
 
 EXPIRED = "EXPIRED"
 SUPERSEDED = "SUPERSEDED"

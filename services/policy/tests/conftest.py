@@ -8,9 +8,9 @@ from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.goals import Store
 from gen2act_policy.runtime import Runtime
 from gen2act_policy.testing import FakeRuntime, small_spec, write_random_bundle
-from gen2act_policy.testing.harness import Policy, serving, video_store
+from gen2act_policy.testing.harness import ServedPolicy, serving, video_store
 
-Serve = Callable[..., Awaitable[Policy]]
+Serve = Callable[..., Awaitable[ServedPolicy]]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ async def serve(spec: ActionSpec) -> AsyncIterator[Serve]:
             *,
             spec: ActionSpec = spec,
             max_rollouts: int = 256,
-        ) -> Policy:
+        ) -> ServedPolicy:
             runtime = runtime or FakeRuntime(spec)
             store = store or video_store()
             return await stack.enter_async_context(
@@ -48,6 +48,6 @@ async def serve(spec: ActionSpec) -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def policy(serve: Serve) -> Policy:
+async def policy(serve: Serve) -> ServedPolicy:
     """A policy with a fake runtime and a store with one video, `v1`."""
     return await serve()

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
+import grpc
 import numpy as np
 import pytest
 
@@ -24,21 +25,29 @@ from gen2act_contracts.errors import (
     VideoExpired,
 )
 from gen2act_contracts.frames import Frame
+from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.testing import FakeRuntime, MemoryStore, small_spec
-from gen2act_policy.testing.harness import RECORDED_S, Policy, RobotStream, serving, video_store
+from gen2act_policy.testing.harness import (
+    RECORDED_S,
+    RobotStream,
+    ServedPolicy,
+    serving,
+    video_store,
+)
+from gen2act_servicekit.testing import eventually
 
-Serve = Callable[..., Awaitable[Policy]]
+Serve = Callable[..., Awaitable[ServedPolicy]]
 GREY = np.full((32, 32, 3), 100, np.uint8)
 STILL = [0.1, 0.2, 0.3, 1.0]
 
 
-def fake(policy: Policy) -> FakeRuntime:
+def fake(policy: ServedPolicy) -> FakeRuntime:
     assert isinstance(policy.runtime, FakeRuntime)
     return policy.runtime
 
 
-async def occupied(policy: Policy) -> RobotStream:
+async def occupied(policy: ServedPolicy) -> RobotStream:
     """A robot whose step is held at the model until `gate.release`."""
     robot = await policy.open("v1")
     fake(policy).gate.hold()
@@ -47,7 +56,7 @@ async def occupied(policy: Policy) -> RobotStream:
     return robot
 
 
-async def test_the_spec_is_told_with_its_hash(policy: Policy, spec: ActionSpec) -> None:
+async def test_the_spec_is_told_with_its_hash(policy: ServedPolicy, spec: ActionSpec) -> None:
     told = await policy.spec()
     assert told.contract_version == CONTRACT_VERSION
     assert ActionSpec.from_proto(told.action_spec) == spec
@@ -56,7 +65,9 @@ async def test_the_spec_is_told_with_its_hash(policy: Policy, spec: ActionSpec) 
     assert told.model_name == "test"
 
 
-async def test_a_reply_carries_sequence_expiry_and_timing(policy: Policy, spec: ActionSpec) -> None:
+async def test_a_reply_carries_sequence_expiry_and_timing(
+    policy: ServedPolicy, spec: ActionSpec
+) -> None:
     rollout = await policy.open("v1")
     await rollout.send(7, GREY)
     reply = await rollout.action(7)
@@ -71,7 +82,9 @@ async def test_a_reply_carries_sequence_expiry_and_timing(policy: Policy, spec: 
     assert min(timing.decode_ms, timing.encode_ms, timing.step_ms) > 0
 
 
-async def test_a_stream_ends_when_the_robot_ends_it_and_all_is_answered(policy: Policy) -> None:
+async def test_a_stream_ends_when_the_robot_ends_it_and_all_is_answered(
+    policy: ServedPolicy,
+) -> None:
     rollout = await policy.open("v1")
     await rollout.send(1, GREY)
     await rollout.end()
@@ -83,48 +96,48 @@ async def test_a_stream_ends_when_the_robot_ends_it_and_all_is_answered(policy: 
 
 
 @pytest.mark.parametrize("version", [0, CONTRACT_VERSION + 1])
-async def test_another_contract_version_is_refused(policy: Policy, version: int) -> None:
+async def test_another_contract_version_is_refused(policy: ServedPolicy, version: int) -> None:
     with pytest.raises(ContractMismatch, match=str(version)):
         await policy.open("v1", contract_version=version)
     error = await status(policy.stub.GetSpec(pb.policy.GetSpecRequest(contract_version=version)))
     assert isinstance(error, ContractMismatch)
 
 
-async def test_another_spec_hash_is_refused(policy: Policy) -> None:
+async def test_another_spec_hash_is_refused(policy: ServedPolicy) -> None:
     with pytest.raises(SpecMismatch, match="GetSpec"):
         await policy.open("v1", spec_hash="0" * 64)
 
 
-async def test_a_goal_of_another_model_is_refused(policy: Policy) -> None:
+async def test_a_goal_of_another_model_is_refused(policy: ServedPolicy) -> None:
     with pytest.raises(GoalExpired):
         await policy.open("v1", goal_id="v1@" + "0" * 64)
 
 
 @pytest.mark.parametrize("goal_id", ["", "junk", "a b@" + "f" * 64])
-async def test_what_is_not_a_goal_id_is_refused(policy: Policy, goal_id: str) -> None:
+async def test_what_is_not_a_goal_id_is_refused(policy: ServedPolicy, goal_id: str) -> None:
     with pytest.raises(InvalidInput):
         await policy.open("v1", goal_id=goal_id)
 
 
 @pytest.mark.parametrize("session_id", ["", "a\nb", "x" * 257])
-async def test_a_bad_session_id_is_refused(policy: Policy, session_id: str) -> None:
+async def test_a_bad_session_id_is_refused(policy: ServedPolicy, session_id: str) -> None:
     with pytest.raises(InvalidInput, match="session_id"):
         await policy.open("v1", session_id=session_id)
 
 
-async def test_an_observation_before_open_is_refused(policy: Policy) -> None:
+async def test_an_observation_before_open_is_refused(policy: ServedPolicy) -> None:
     stream = RobotStream(policy.stub.Rollout())
     await stream.send(1, GREY)
     assert isinstance(await stream.error(), InvalidInput)
 
 
-async def test_a_second_open_is_refused(policy: Policy) -> None:
+async def test_a_second_open_is_refused(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.write(pb.policy.RolloutRequest(open=pb.policy.OpenRollout(session_id="x")))
     assert isinstance(await rollout.error(), InvalidInput)
 
 
-async def test_a_stream_without_a_message_is_refused(policy: Policy) -> None:
+async def test_a_stream_without_a_message_is_refused(policy: ServedPolicy) -> None:
     stream = RobotStream(policy.stub.Rollout())
     await stream.end()
     assert isinstance(await stream.error(), InvalidInput)
@@ -133,7 +146,7 @@ async def test_a_stream_without_a_message_is_refused(policy: Policy) -> None:
 # ---- goals -------------------------------------------------------------------------------------
 
 
-async def test_a_goal_is_prepared_once(policy: Policy) -> None:
+async def test_a_goal_is_prepared_once(policy: ServedPolicy) -> None:
     first = await policy.prepare("v1")
     second = await policy.prepare("v1")
     assert first.goal_id == second.goal_id
@@ -143,7 +156,7 @@ async def test_a_goal_is_prepared_once(policy: Policy) -> None:
     assert policy.metric("goals_total", cached="true") == 1
 
 
-async def test_an_expired_video_is_said_so(policy: Policy) -> None:
+async def test_an_expired_video_is_said_so(policy: ServedPolicy) -> None:
     with pytest.raises(VideoExpired, match="gone"):
         await policy.prepare("gone")
     assert (await policy.prepare("v1")).goal_id
@@ -169,7 +182,7 @@ async def test_another_replica_rebuilds_the_goal_from_its_id(serve: Serve) -> No
 
 
 async def test_without_its_store_running_rollouts_go_on_and_new_goals_are_refused(
-    policy: Policy,
+    policy: ServedPolicy,
 ) -> None:
     rollout = await policy.open("v1")
     assert isinstance(policy.store, MemoryStore)
@@ -215,7 +228,7 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize("image", BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
 async def test_a_bad_image_ends_its_rollout_and_no_other(
-    policy: Policy, image: pb.common.Image
+    policy: ServedPolicy, image: pb.common.Image
 ) -> None:
     good, bad = await policy.open("v1"), await policy.open("v1")
     await bad.send_image(1, image)
@@ -224,7 +237,7 @@ async def test_a_bad_image_ends_its_rollout_and_no_other(
     await good.action(1)
 
 
-async def test_a_jpeg_and_a_raw_image_are_both_understood(policy: Policy) -> None:
+async def test_a_jpeg_and_a_raw_image_are_both_understood(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send_image(1, jpeg())
     from_jpeg = await rollout.action(1)
@@ -233,7 +246,7 @@ async def test_a_jpeg_and_a_raw_image_are_both_understood(policy: Policy) -> Non
     np.testing.assert_allclose(from_jpeg.chunk.values, from_raw.chunk.values, atol=0.001)
 
 
-async def test_a_square_image_of_another_size_is_resized(policy: Policy) -> None:
+async def test_a_square_image_of_another_size_is_resized(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send(1, np.full((48, 48, 3), 100, np.uint8))
     larger = await rollout.action(1)
@@ -244,7 +257,7 @@ async def test_a_square_image_of_another_size_is_resized(policy: Policy) -> None
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("index", [0, 3], ids=["position", "gripper"])
 async def test_non_finite_proprioception_is_refused(
-    policy: Policy, value: float, index: int
+    policy: ServedPolicy, value: float, index: int
 ) -> None:
     rollout = await policy.open("v1")
     measured = list(STILL)
@@ -269,19 +282,19 @@ async def test_missing_proprioception_is_refused_where_the_model_needs_it(serve:
     assert "proprioception" in str(error)
 
 
-async def test_a_position_that_is_not_three_numbers_is_refused(policy: Policy) -> None:
+async def test_a_position_that_is_not_three_numbers_is_refused(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send(1, GREY, proprioception=[0.1, 0.2, 1.0])
     assert (await rollout.error()).code == "INVALID_INPUT"
 
 
-async def test_a_budget_that_is_not_a_number_is_refused(policy: Policy) -> None:
+async def test_a_budget_that_is_not_a_number_is_refused(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send(1, GREY, budget_ms=math.nan)
     assert isinstance(await rollout.error(), NonFiniteInput)
 
 
-async def test_sequence_numbers_must_increase(policy: Policy) -> None:
+async def test_sequence_numbers_must_increase(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send(5, GREY)
     await rollout.action(5)
@@ -289,14 +302,16 @@ async def test_sequence_numbers_must_increase(policy: Policy) -> None:
     assert "must increase" in str(await rollout.error())
 
 
-async def test_a_replayed_frame_after_a_live_one_is_refused(policy: Policy) -> None:
+async def test_a_replayed_frame_after_a_live_one_is_refused(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     await rollout.send(1, GREY)
     await rollout.send(2, GREY, replayed=True)
     assert "replayed" in str(await rollout.error())
 
 
-async def test_an_expired_observation_is_dropped_and_the_stream_goes_on(policy: Policy) -> None:
+async def test_an_expired_observation_is_dropped_and_the_stream_goes_on(
+    policy: ServedPolicy,
+) -> None:
     rollout = await policy.open("v1")
     steps = len(fake(policy).steps)
     await rollout.send(1, GREY, budget_ms=0)
@@ -307,7 +322,7 @@ async def test_an_expired_observation_is_dropped_and_the_stream_goes_on(policy: 
     assert policy.metric("observations_dropped_total", reason="EXPIRED") == 1
 
 
-async def test_a_newer_observation_supersedes_one_that_waits(policy: Policy) -> None:
+async def test_a_newer_observation_supersedes_one_that_waits(policy: ServedPolicy) -> None:
     busy = await occupied(policy)
     rollout = await policy.open("v1")
     await rollout.send(1, GREY)
@@ -322,7 +337,7 @@ async def test_a_newer_observation_supersedes_one_that_waits(policy: Policy) -> 
 # ---- the house stays up ------------------------------------------------------------------------
 
 
-async def test_the_event_loop_answers_while_inference_is_slow(policy: Policy) -> None:
+async def test_the_event_loop_answers_while_inference_is_slow(policy: ServedPolicy) -> None:
     busy = await occupied(policy)
     # Served by the same event loop, all while the step is held.
     assert (await policy.spec()).model_name == "test"
@@ -353,11 +368,11 @@ async def test_a_robot_that_goes_away_frees_its_place(serve: Serve) -> None:
     rollout = await policy.open("v1")
     assert policy.metric("rollouts") == 1
     rollout.cancel()
-    await until_metric(policy, "rollouts", 0)
+    await eventually(lambda: policy.metric("rollouts") == 0)
     await policy.open("v1")
 
 
-async def test_a_failing_model_ends_the_rollout_and_not_the_service(policy: Policy) -> None:
+async def test_a_failing_model_ends_the_rollout_and_not_the_service(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     fake(policy).fail = RuntimeError("secret detail")
     await rollout.send(1, GREY)
@@ -376,7 +391,7 @@ async def test_an_idle_rollout_is_ended(spec: ActionSpec) -> None:
         assert isinstance(await rollout.error(), DeadlineExceeded)
 
 
-async def test_draining_ends_rollouts_so_that_robots_go_elsewhere(policy: Policy) -> None:
+async def test_draining_ends_rollouts_so_that_robots_go_elsewhere(policy: ServedPolicy) -> None:
     rollout = await policy.open("v1")
     policy.core.drain()
     error = await rollout.error()
@@ -386,7 +401,7 @@ async def test_draining_ends_rollouts_so_that_robots_go_elsewhere(policy: Policy
         await policy.open("v1")
 
 
-async def test_a_flood_of_observations_is_read_no_faster_than_replies(policy: Policy) -> None:
+async def test_each_observation_of_a_flood_is_answered_once(policy: ServedPolicy) -> None:
     busy = await occupied(policy)
     rollout = await policy.open("v1")
     flood = 200
@@ -401,17 +416,7 @@ async def test_a_flood_of_observations_is_read_no_faster_than_replies(policy: Po
     await busy.action(0)
 
 
-async def until_metric(policy: Policy, name: str, value: float) -> None:
-    from gen2act_policy.testing.harness import until
-
-    await until(lambda: policy.metric(name) == value, f"{name} == {value}")
-
-
 async def status(call: Awaitable[object]) -> Gen2ActError:
-    import grpc
-
-    from gen2act_contracts.rpc import from_rpc_error
-
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return from_rpc_error(caught.value)

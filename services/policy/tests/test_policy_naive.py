@@ -16,10 +16,10 @@ from gen2act_policy.history import Pixels
 from gen2act_policy.local import LocalPolicy
 from gen2act_policy.runtime import OnnxRuntime, StepOutput
 from gen2act_policy.testing import RecordingRuntime, small_spec, write_random_bundle
-from gen2act_policy.testing.harness import Policy, video_store
+from gen2act_policy.testing.harness import ServedPolicy, video_store
 
 TICKS = 13
-Serve = Callable[..., Awaitable[Policy]]
+Serve = Callable[..., Awaitable[ServedPolicy]]
 
 
 class Naive:
@@ -72,7 +72,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ActionSpec, O
 
 async def serve_model(
     serve: Serve, spec: ActionSpec, runtime: OnnxRuntime
-) -> tuple[Policy, RecordingRuntime]:
+) -> tuple[ServedPolicy, RecordingRuntime]:
     recorder = RecordingRuntime(runtime)
     store = video_store(v1=human_video(1), v2=human_video(2))
     return await serve(recorder, store, spec=spec), recorder

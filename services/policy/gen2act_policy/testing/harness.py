@@ -1,8 +1,7 @@
 """A policy served on a free port of this machine, and a robot's side of its stream."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from gen2act_contracts import CONTRACT_VERSION, frames, keys, pb, video
 from gen2act_contracts.errors import Gen2ActError
 from gen2act_contracts.frames import Frame
-from gen2act_contracts.rpc import abort, from_rpc_error
+from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.core import PolicyCore
 from gen2act_policy.cost import CostTable
@@ -24,6 +23,8 @@ from gen2act_policy.history import Pixels
 from gen2act_policy.metrics import PolicyMetrics
 from gen2act_policy.runtime import Runtime
 from gen2act_policy.testing.fakes import WAIT_S, MemoryStore, free_costs
+from gen2act_servicekit import GrpcService, grpc_client
+from gen2act_servicekit.testing import eventually
 
 RECORDED_S = 1000
 """[s] Capture time of observation 0 on the fake robot's clock; one second per sequence number."""
@@ -37,14 +38,6 @@ def video_store(**videos: bytes) -> MemoryStore:
     for name, mp4 in videos.items():
         store.values[keys.video_key(name)] = mp4
     return store
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for a condition, with a bound."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came: {what}"
-        await asyncio.sleep(0.002)
 
 
 class RobotStream:
@@ -147,7 +140,7 @@ class RobotStream:
         self.call.cancel()
 
 
-class Policy:
+class ServedPolicy:
     """A policy that is being served."""
 
     def __init__(
@@ -184,7 +177,7 @@ class Policy:
         """An open rollout that follows the video. Raises the typed error."""
         if "goal_id" not in changes:
             changes["goal_id"] = (await self.prepare(video_id)).goal_id
-        opening = {
+        opening: dict[str, Any] = {
             "session_id": "robot-1",
             "contract_version": CONTRACT_VERSION,
             "spec_hash": self.core.spec_hash,
@@ -200,7 +193,11 @@ class Policy:
 
     async def until_waiting(self, count: int) -> None:
         """Returns when that many rollouts wait for the inference thread."""
-        await until(lambda: self.core.waiting() == count, f"{count} rollouts waiting")
+        await eventually(
+            lambda: self.core.waiting() == count,
+            deadline_s=WAIT_S,
+            what=f"{count} rollouts waiting",
+        )
 
 
 @asynccontextmanager
@@ -213,7 +210,7 @@ async def serving(
     step_cost: CostTable | None = None,
     max_rollouts: int = 256,
     idle_timeout_s: float = 120.0,
-) -> AsyncIterator[Policy]:
+) -> AsyncIterator[ServedPolicy]:
     """Serves a policy until the block ends."""
     registry = CollectorRegistry()
     with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as videos:
@@ -230,53 +227,21 @@ async def serving(
             videos=videos,
             max_rollouts=max_rollouts,
         )
-        server, port = _server()
-        pb.policy_grpc.add_PolicyServicer_to_server(
-            PolicyServicer(core, idle_timeout_s=idle_timeout_s), server
+        service = GrpcService("policy", drain_s=1.0)
+        service.add(
+            pb.policy_grpc.add_PolicyServicer_to_server,
+            PolicyServicer(core, idle_timeout_s=idle_timeout_s),
+            pb.policy.DESCRIPTOR.services_by_name["Policy"],
         )
         core.start()
-        await server.start()
+        await service.start()
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Policy(core, runtime, store, registry, channel)
+            async with grpc_client.channel(service.address) as channel:
+                yield ServedPolicy(core, runtime, store, registry, channel)
         finally:
             gate = getattr(runtime, "gate", None)
             if gate is not None:
                 gate.release()
             core.drain()
-            await server.stop(1.0)
+            await service.stop()
             core.stop()
-
-
-class _Errors(grpc.aio.ServerInterceptor):
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        handler = await continuation(details)
-        if handler.unary_unary:
-            inner = handler.unary_unary
-
-            async def unary(request: Any, context: Any) -> Any:
-                try:
-                    return await inner(request, context)
-                except Gen2ActError as error:
-                    await abort(context, error)
-
-            return grpc.unary_unary_rpc_method_handler(
-                unary, handler.request_deserializer, handler.response_serializer
-            )
-        stream = handler.stream_stream
-
-        async def streaming(requests: Any, context: Any) -> Any:
-            try:
-                async for reply in stream(requests, context):
-                    yield reply
-            except Gen2ActError as error:
-                await abort(context, error)
-
-        return grpc.stream_stream_rpc_method_handler(
-            streaming, handler.request_deserializer, handler.response_serializer
-        )
-
-
-def _server() -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(interceptors=[_Errors()])
-    return server, server.add_insecure_port("127.0.0.1:0")

@@ -1,0 +1,100 @@
+"""Composition root: settings, model, store and gRPC put together. `python -m gen2act_policy`."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from gen2act_contracts import pb
+from gen2act_policy.bundle import Bundle, load_bundle
+from gen2act_policy.core import PolicyCore
+from gen2act_policy.cost import CostTable
+from gen2act_policy.edge import PolicyServicer
+from gen2act_policy.metrics import PolicyMetrics
+from gen2act_policy.runtime import OnnxRuntime, measure_costs
+from gen2act_policy.settings import PolicySettings
+from gen2act_policy.store import RedisStore
+from gen2act_servicekit import GrpcService, describe, logs, redis, runner
+from gen2act_servicekit.metrics import REGISTRY
+
+log = logs.get(__name__)
+
+
+async def serve() -> None:
+    settings = PolicySettings()
+    logs.configure("policy", settings.log_level, settings.log_format)
+    log.info("starting", **describe(settings))
+    client = redis.connect(settings.redis_url)
+    service = GrpcService.from_settings("policy", settings)
+    servicer = PolicyServicer(idle_timeout_s=settings.rollout_idle_s)
+    service.add(
+        pb.policy_grpc.add_PolicyServicer_to_server,
+        servicer,
+        pb.policy.DESCRIPTOR.services_by_name["Policy"],
+    )
+    service.at_drain(client.aclose)
+    # One image takes a third of a millisecond, a video up to a second: apart from each other.
+    decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    videos = ThreadPoolExecutor(1, thread_name_prefix="video")
+    core: PolicyCore | None = None
+    try:
+        # Live before the model is loaded, ready after.
+        await service.start()
+        await service.set_model_loaded(False)
+        bundle, runtime, encode_cost, step_cost = await asyncio.to_thread(load, settings)
+        core = PolicyCore(
+            runtime,
+            bundle.spec,
+            RedisStore(client),
+            PolicyMetrics(REGISTRY),
+            model_name=bundle.name,
+            goal_samples=bundle.goal_frames,
+            encode_cost=encode_cost,
+            step_cost=step_cost,
+            decoder=decoder,
+            videos=videos,
+            max_rollouts=settings.max_rollouts,
+            max_batch=settings.max_batch,
+            cached_goals=settings.cached_goals,
+        )
+        core.start()
+        servicer.serve(core)
+        await service.set_model_loaded(True)
+        await service.set_ready(True)
+        drain = asyncio.create_task(_drain_with(service, core))
+        await service.run_until_signal()
+        await drain
+    finally:
+        await service.stop()
+        if core is not None:
+            core.stop()
+        decoder.shutdown(wait=False, cancel_futures=True)
+        videos.shutdown(wait=False, cancel_futures=True)
+
+
+def load(settings: PolicySettings) -> tuple[Bundle, OnnxRuntime, CostTable, CostTable]:
+    """Reads, checks, warms up and measures the model. Blocking, seconds.
+
+    Raises `BundleInvalid`, `ProviderMissing`.
+    """
+    bundle = load_bundle(settings.bundle)
+    runtime = OnnxRuntime(bundle, settings.provider, settings.threads)
+    encode_cost, step_cost = measure_costs(runtime, bundle.spec, settings.max_batch)
+    log.info(
+        "model_loaded",
+        model=bundle.name,
+        model_hash=bundle.model_hash,
+        provider=runtime.provider,
+        encode_ms=round(1e3 * encode_cost.estimate(1), 2),
+        step_ms=round(1e3 * step_cost.estimate(1), 2),
+        largest_batch=max(step_cost.sizes),
+    )
+    return bundle, runtime, encode_cost, step_cost
+
+
+async def _drain_with(service: GrpcService, core: PolicyCore) -> None:
+    """Sends open rollouts to another replica as soon as the service drains."""
+    await service.draining.wait()
+    core.drain()
+
+
+if __name__ == "__main__":
+    runner.main(serve)
