@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
 
-from gen2act_contracts.errors import Gen2ActError
+from gen2act_contracts.errors import Gen2ActError, RobotLost
 from gen2act_robot.capture import ImageEncoding
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
@@ -20,6 +21,7 @@ from gen2act_robot.robot import Robot
 
 EXIT_USAGE = 2  # bad arguments, or a driver that cannot be made
 EXIT_REFUSED = 3  # the orchestrator does not take this robot
+EXIT_DRIVER_HANGS = 4
 
 _EPILOG = """\
 examples:
@@ -30,7 +32,8 @@ examples:
 
 The robot dials out and needs no open port. Ctrl-C leaves it holding. When the orchestrator is away
 it holds and keeps asking. Exit status: 0 after Ctrl-C or SIGTERM, 2 for a bad command line or
-driver, 3 when the orchestrator refuses this robot (id in use, other contract version).
+driver, 3 when the orchestrator refuses this robot (id in use, other contract version), 4 when the
+driver hangs at the end.
 """
 
 
@@ -50,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         asyncio.run(_serve(robot, config))
+    except RobotLost as error:
+        print(f"robot_client: [{error.code}] {error}", file=sys.stderr, flush=True)
+        # The driver's thread hangs in a call; a normal exit would wait for it for ever.
+        os._exit(EXIT_DRIVER_HANGS)
     except Gen2ActError as error:
         print(f"robot_client: [{error.code}] {error}", file=sys.stderr)
         return EXIT_REFUSED

@@ -13,7 +13,10 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now_ns(self) -> int:
-        """Monotonic time [ns]."""
+        """Monotonic time of the control loop [ns]."""
+
+    def watch_ns(self) -> int:
+        """Monotonic time by a watch [ns], for measuring; the same unless time is virtual."""
 
     async def wait(self, event: asyncio.Event, until_ns: int) -> bool:
         """Waits for something expected: until it is set (True) or `until_ns` is past (False)."""
@@ -42,6 +45,9 @@ class SystemClock:
     def now_ns(self) -> int:
         return time.monotonic_ns()
 
+    def watch_ns(self) -> int:
+        return time.monotonic_ns()
+
     async def wait(self, event: asyncio.Event, until_ns: int) -> bool:
         return await _wait_real(event, (until_ns - self.now_ns()) / 1e9)
 
@@ -66,6 +72,9 @@ class FastClock:
 
     def now_ns(self) -> int:
         return self._now_ns
+
+    def watch_ns(self) -> int:
+        return time.monotonic_ns()
 
     async def wait(self, event: asyncio.Event, until_ns: int) -> bool:
         if await _wait_real(event, self._patience_s):

@@ -79,6 +79,8 @@ class CommandHandler:
         self._stage_id = ""
         self._rollout_task: asyncio.Task[None] | None = None
         self._resetting = False
+        self._starting: list[str] = []  # stages whose StartRollout is queued or being opened
+        self._withdrawn: set[str] = set()  # of these, those that were ended meanwhile
 
     def attached(self, send: Send) -> None:
         self._send = send
@@ -98,6 +100,8 @@ class CommandHandler:
             self._worker = None
         while not self._slow.empty():
             self._slow.get_nowait()
+        self._starting.clear()
+        self._withdrawn.clear()
         await self._end_rollout(EndReason.DETACHED, "the lease ended")
         await self._driver.hold()
 
@@ -109,6 +113,9 @@ class CommandHandler:
                 self._slow.put_nowait(command)
             except asyncio.QueueFull:
                 self._fail(command, Overloaded(f"{_MAX_QUEUED} commands are waiting already"))
+                return
+            if kind == "start_rollout":
+                self._starting.append(command.start_rollout.stage_id)
             return
         with self._answering(command) as result:
             if kind == "stop":
@@ -128,7 +135,11 @@ class CommandHandler:
                 if command.WhichOneof("command") == "reset_and_capture":
                     result.scene.CopyFrom(await self._reset_and_capture(command.reset_and_capture))
                 else:
-                    await self._start_rollout(command.start_rollout)
+                    try:
+                        await self._start_rollout(command.start_rollout)
+                    finally:
+                        self._starting.remove(command.start_rollout.stage_id)
+                        self._withdrawn.discard(command.start_rollout.stage_id)
                 result.ok = True
 
     @contextlib.contextmanager
@@ -161,13 +172,19 @@ class CommandHandler:
     async def _stop(self, reason: str) -> None:
         # A reset that was sent before the stop must not undo it.
         while not self._slow.empty():
-            self._fail(self._slow.get_nowait(), RobotStopped(f"stopped: {reason}"))
-        await self._driver.stop(reason)
+            command = self._slow.get_nowait()
+            if command.HasField("start_rollout"):
+                self._starting.remove(command.start_rollout.stage_id)
+            self._fail(command, RobotStopped(f"stopped: {reason}"))
         if self._rollout is not None:
             self._rollout.end(EndReason.STOPPED, reason)
+        await self._driver.stop(reason)
 
     def _end(self, command: pb.robot.EndRollout) -> None:
         if self._rollout is None or command.stage_id != self._stage_id:
+            # One that is about to begin must not begin after all.
+            if command.stage_id in self._starting:
+                self._withdrawn.add(command.stage_id)
             raise InvalidTransition(f"no rollout of stage {command.stage_id!r} is running")
         self._rollout.end(EndReason.END_COMMAND, command.reason)
 
@@ -203,10 +220,7 @@ class CommandHandler:
         Raises:
             Gen2ActError: nothing has moved.
         """
-        if self._driver.stop_reason is not None:
-            raise RobotStopped(
-                f"the robot is stopped ({self._driver.stop_reason}) until the next reset"
-            )
+        self._check_may_begin(command.stage_id)
         if self._rollout is not None:
             raise InvalidTransition(f"a rollout of stage {self._stage_id!r} is running")
         if command.max_ticks < 1:
@@ -234,8 +248,21 @@ class CommandHandler:
             on_tick=lambda tick: self._report(command.stage_id, tick),
         )
         await link.open(rollout)
+        try:
+            self._check_may_begin(command.stage_id)  # opening took its time
+        except Gen2ActError:
+            await link.close()
+            raise
         self._rollout, self._stage_id = rollout, command.stage_id
         self._rollout_task = asyncio.create_task(self._run(rollout, link, command.stage_id))
+
+    def _check_may_begin(self, stage_id: str) -> None:
+        if self._driver.stop_reason is not None:
+            raise RobotStopped(
+                f"the robot is stopped ({self._driver.stop_reason}) until the next reset"
+            )
+        if stage_id in self._withdrawn:
+            raise InvalidTransition(f"the rollout of stage {stage_id!r} was ended before it began")
 
     def _checked_spec(self, command: pb.robot.StartRollout) -> ActionSpec:
         spec = ActionSpec.from_proto(command.action_spec)

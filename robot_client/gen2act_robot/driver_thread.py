@@ -156,11 +156,18 @@ class DriverThread:
         return await self.run(robot.verdict)
 
     async def close(self) -> None:
-        """Holds (unless stopped) and lets go of the hardware."""
+        """Holds (unless stopped) and lets go of the hardware.
+
+        Raises:
+            RobotLost: the driver hangs; it was stopped instead, and its thread is still there.
+        """
         try:
             await self.hold()
-        finally:
             await self.run(self._robot.close)
+        except RobotLost:
+            await self.stop("the driver hangs")
+            raise
+        finally:
             self._executor.shutdown(wait=False)
 
     def _unless_stopped(self, call: Callable[[], None]) -> None:

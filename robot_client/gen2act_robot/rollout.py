@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gen2act_contracts import pb
-from gen2act_contracts.errors import Gen2ActError, RobotStopped, UnsafeAction
+from gen2act_contracts.errors import Gen2ActError, UnsafeAction
 from gen2act_contracts.spec import ActionSpec
 from gen2act_robot.capture import Capture, Capturer
 from gen2act_robot.chunks import ChunkBuffer, TimedChunk
@@ -166,8 +166,6 @@ class Rollout:
         """Ticks until the end. The link must be open. The robot is left holding, or stopped."""
         try:
             await self._loop()
-        except RobotStopped as error:
-            self.end(EndReason.STOPPED, str(error))
         except Gen2ActError as error:
             self.end(EndReason.SAFETY, f"[{error.code}] {error}")
         except Exception as error:
@@ -182,7 +180,8 @@ class Rollout:
         tick = 0
         while self._ended is None:
             if self._driver.stop_reason is not None:
-                self.end(EndReason.STOPPED, self._driver.stop_reason)
+                # A commanded stop ends the rollout before it latches: this one is the watchdog's.
+                self.end(EndReason.SAFETY, self._driver.stop_reason)
             elif self._paused:
                 await self._stay_paused()
                 # A new time line: what was planned before the pause is void.
@@ -214,7 +213,7 @@ class Rollout:
 
     async def _tick(self, schedule: TickSchedule, tick: int) -> None:
         self._watchdog.feed()
-        begin_ns = self._clock.now_ns()
+        begin_ns, watch_ns = self._clock.now_ns(), self._clock.watch_ns()
         capture = await self._driver.run(self._capturer.capture)
         sequence = self._send(capture, tick, begin_ns, schedule)
         allowance_ns = int(self._settings.latency_allowance * self._period_s * 1e9)
@@ -227,7 +226,7 @@ class Rollout:
             number=self._ticks,
             terminate_probability=newest.terminate_probability if fresh and newest else 0.0,
             image=capture.report_image,
-            loop_ms=(self._clock.now_ns() - begin_ns) / 1e6,
+            loop_ms=(self._clock.watch_ns() - watch_ns) / 1e6,
             held=held,
         )
         self._ticks += 1

@@ -107,3 +107,17 @@ async def test_closing_holds_first() -> None:
     robot = MockRobot()
     await DriverThread(robot).close()
     assert robot.recorded.calls == ["hold", "close"]
+
+
+async def test_a_driver_that_hangs_at_the_end_is_stopped() -> None:
+    robot = MockRobot()
+    release = threading.Event()
+
+    def hang(name: str) -> None:
+        assert release.wait(30)
+
+    robot.faults.on_call = hang
+    with pytest.raises(RobotLost):
+        await DriverThread(robot, call_timeout_s=0.01).close()
+    assert robot.recorded.stops == ["the driver hangs"]
+    release.set()

@@ -147,6 +147,36 @@ async def test_ending_a_stage_that_does_not_run_is_refused() -> None:
         assert "another" in result.error_message
 
 
+@pytest.mark.parametrize("by", ["end", "stop"])
+async def test_a_rollout_ended_while_it_is_being_opened_never_begins(by: str) -> None:
+    robot = MockRobot()
+    async with system(robot) as running:
+        attachment, policy = running.attachment, running.policy
+        await policy.stop()  # opening waits for the policy
+        start = attachment.post(
+            start_rollout=pb.robot.StartRollout(
+                stage_id="stage",
+                action_spec=SPEC.to_proto(),
+                spec_hash=SPEC.hash,
+                max_ticks=10,
+            )
+        )
+        await until(lambda: "observe" in robot.recorded.calls)
+        if by == "end":
+            ended = await attachment.command(end_rollout=pb.robot.EndRollout(stage_id="stage"))
+            assert ended.error_code == "INVALID_TRANSITION"
+        else:
+            assert (await attachment.command(stop=pb.robot.Stop(reason="red button"))).ok
+        await policy.start()
+        result = await attachment.result(start)
+        assert result.error_code == ("INVALID_TRANSITION" if by == "end" else "ROBOT_STOPPED")
+        assert attachment.ended == []
+        if by == "end":  # the same stage may begin later
+            assert (await attachment.start_rollout(SPEC, max_ticks=1)).ok
+            await until(lambda: attachment.ended)
+    assert len(robot.recorded.actions) == (1 if by == "end" else 0)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -68,6 +68,12 @@ async def test_a_late_reply_gives_its_remaining_actions_to_later_ticks(bench: Ma
     assert [tick.held for tick in made.ticks] == [True, False, False, False]
 
 
+async def test_the_loop_time_is_from_capture_to_action_begun(bench: MakeBench) -> None:
+    made = bench(max_ticks=2, capture_ms=20.0)
+    await made.run()
+    assert [tick.loop_ms for tick in made.ticks] == [35.0, 35.0]  # 20 ms camera, 15 ms reply
+
+
 async def test_without_allowance_nothing_is_waited_for(bench: MakeBench) -> None:
     made = bench(max_ticks=4, latency_allowance=0.0)
     await made.run()
@@ -189,7 +195,12 @@ async def test_end_command_ends_without_another_motion(bench: MakeBench) -> None
 
 async def test_a_stop_during_inference_prevents_the_motion(bench: MakeBench) -> None:
     made = bench(max_ticks=100)
-    made.at_ms(5, lambda: made.driver.stop_now("button"))
+
+    def stop() -> None:
+        made.rollout.end(EndReason.STOPPED, "button")
+        made.driver.stop_now("button")
+
+    made.at_ms(5, stop)
     outcome = await made.run()
     assert outcome.reason is EndReason.STOPPED
     assert "button" in outcome.detail
@@ -310,6 +321,6 @@ async def test_a_loop_that_hangs_is_stopped_by_the_watchdog(bench: MakeBench) ->
 
     robot.faults.on_call = hang_in_second_apply
     outcome = await made.run()
-    assert outcome.reason is EndReason.STOPPED
+    assert outcome.reason is EndReason.SAFETY
     assert "watchdog" in outcome.detail
     assert len(robot.recorded.actions) <= 2

@@ -20,6 +20,7 @@ from gen2act_robot.robot import (
 )
 
 _log = logging.getLogger(__name__)
+logging.getLogger("OpenGL").setLevel(logging.WARNING)  # tells of optional parts it lacks
 
 _DELTA_M = 0.05  # [m] what the simulated arm can do in one tick and axis
 _AXES = ("dx", "dy", "dz")

@@ -31,6 +31,9 @@ class FakeClock:
     def now_ns(self) -> int:
         return self._now_ns
 
+    def watch_ns(self) -> int:
+        return self._now_ns
+
     def call_at(self, when_ns: int, call: Callable[[], None]) -> None:
         """Has `call` called when the clock reads `when_ns`."""
         heapq.heappush(self._timers, (when_ns, next(self._order), call))
