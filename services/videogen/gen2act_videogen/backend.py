@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from gen2act_contracts.frames import Frame
 
 U8 = npt.NDArray[np.uint8]

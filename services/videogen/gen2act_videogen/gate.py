@@ -24,9 +24,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from gen2act_contracts.errors import VideoRejected
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
+
+from gen2act_contracts.errors import VideoRejected
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import structlog
 from gen2act_contracts.errors import (
     DeadlineExceeded,
     Draining,
@@ -27,14 +26,14 @@ from gen2act_contracts.errors import (
     UnknownBackend,
 )
 from gen2act_contracts.video import encode_mp4
-
+from gen2act_servicekit import logs
 from gen2act_videogen import gate
 from gen2act_videogen.admission import Admission
 from gen2act_videogen.backend import BackendVideo, ProgressCallback, VideoBackend, VideoRequest
 from gen2act_videogen.metrics import GENERATION_SECONDS, GENERATIONS
 from gen2act_videogen.store import StoredVideo, VideoStore, content_id
 
-_LOG = structlog.get_logger(__name__)
+_LOG = logs.get(__name__)
 
 FILE_BACKEND = "file"
 # Shares of the progress bar: the backend's own part lies between these.

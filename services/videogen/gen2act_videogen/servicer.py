@@ -5,43 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import structlog
 from gen2act_contracts import frames, pb
-from gen2act_contracts.errors import InvalidImage, InvalidInput
-
+from gen2act_contracts.errors import InvalidInput
+from gen2act_servicekit import logs
 from gen2act_videogen.backend import VideoRequest
 from gen2act_videogen.backends import FACTORIES
 from gen2act_videogen.generation import Generator
 from gen2act_videogen.prompt import video_prompt
 from gen2act_videogen.store import StoredVideo
 
-_LOG = structlog.get_logger(__name__)
-
 MAX_NAME_CHARS = 128  # backend names, video ids, request ids
 
 
 class VideoGenerationServicer(pb.videogen_grpc.VideoGenerationServicer):
-    """`gen2act.v1.VideoGeneration`. Errors go up typed; the server's interceptor maps them."""
+    """`gen2act.v1.VideoGeneration`. Errors go up typed; the server's interceptor maps them.
 
-    def __init__(self, generator: Generator) -> None:
+    Args:
+        generator: makes the videos.
+        refuse_while_draining: raises Draining when nothing long may begin any more.
+    """
+
+    def __init__(
+        self, generator: Generator, refuse_while_draining: Callable[[], None] = lambda: None
+    ) -> None:
         self._generator = generator
+        self._refuse_while_draining = refuse_while_draining
 
     async def Generate(
         self, request: pb.videogen.GenerateRequest, context: Any
     ) -> AsyncIterator[pb.videogen.GenerateEvent]:
         """Progress, then exactly one result. Leaving the call cancels what only it waits for."""
+        self._refuse_while_draining()
         wanted = await _to_request(request)
         latest: asyncio.Queue[tuple[float, str] | None] = asyncio.Queue(maxsize=1)
 
         def progress(fraction: float, phase: str) -> None:
             _replace(latest, (fraction, phase))
 
-        with structlog.contextvars.bound_contextvars(
-            request_id=request.request_id[:MAX_NAME_CHARS]
-        ):
+        with logs.bound(request_id=request.request_id[:MAX_NAME_CHARS]):
             work = asyncio.create_task(self._generator.generate(wanted, request.backend, progress))
         work.add_done_callback(lambda _: _replace(latest, None))
         try:
@@ -100,8 +104,6 @@ async def _to_request(request: pb.videogen.GenerateRequest) -> VideoRequest:
         if len(getattr(request, field)) > MAX_NAME_CHARS:
             raise InvalidInput(f"{field} is longer than {MAX_NAME_CHARS} characters")
     image = request.scene.image
-    if not image.data:
-        raise InvalidImage("the scene has no image; expected one square RGB image")
     scene = await asyncio.to_thread(frames.decode, image)
     return VideoRequest(
         task=request.task,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 
+from pydantic import Field, field_validator
+
 from gen2act_contracts.keys import VIDEO_TTL_S
 from gen2act_servicekit import ServiceSettings
-from pydantic import Field, field_validator
 
 KNOWN_BACKENDS = ("demonstrator", "file")
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Protocol
 
-from gen2act_contracts import keys
-from gen2act_contracts.errors import VideoExpired
-from gen2act_servicekit.redis import guard
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 
+from gen2act_contracts import keys
+from gen2act_contracts.errors import VideoExpired
+from gen2act_servicekit.redis import guard
 from gen2act_videogen.gate import GateReport
 
 
@@ -62,7 +62,7 @@ class VideoStore(Protocol):
 class RedisVideoStore:
     """`VideoStore` in Redis. Every method raises StoreUnavailable when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis[bytes], ttl_s: int) -> None:
+    def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
 

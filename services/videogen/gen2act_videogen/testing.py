@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
 from gen2act_contracts.errors import Gen2ActError, VideoExpired
 from gen2act_contracts.frames import Frame
-
 from gen2act_videogen.backend import (
     Availability,
     BackendVideo,

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import structlog
 from gen2act_contracts.errors import Gen2ActError, GenerationFailed, from_code
-
+from gen2act_servicekit import logs
 from gen2act_videogen import worker_protocol as wire
 
-_LOG = structlog.get_logger(__name__)
+_LOG = logs.get(__name__)
 
 RESTART_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # after consecutive failures to start
 

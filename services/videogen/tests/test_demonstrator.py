@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import pytest_asyncio
+
 from gen2act_contracts.errors import BackendRequires, UnsupportedInstruction, VideoRejected
 from gen2act_contracts.frames import Frame
 from gen2act_videogen import gate

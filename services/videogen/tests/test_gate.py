@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from gen2act_contracts.errors import VideoRejected
 from gen2act_videogen import gate
 from gen2act_videogen.testing import moving_video, scene_picture

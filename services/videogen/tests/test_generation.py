@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from gen2act_contracts.errors import (
     BackendRequires,
     DeadlineExceeded,

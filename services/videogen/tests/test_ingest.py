@@ -7,6 +7,7 @@ import io
 import av
 import numpy as np
 import pytest
+
 from gen2act_contracts.errors import InvalidVideo
 from gen2act_videogen.backends.ingest import MAX_KEPT_FRAMES, read_square_video
 

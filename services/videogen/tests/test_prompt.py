@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gen2act_contracts.errors import InvalidInstruction
 from gen2act_videogen.prompt import MAX_TASK_CHARS, video_prompt
 

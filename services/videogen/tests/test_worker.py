@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
 from gen2act_contracts.errors import UnsupportedInstruction
 from gen2act_videogen.worker import WorkerDied, WorkerPool
 

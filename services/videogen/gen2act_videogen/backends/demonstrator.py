@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from gen2act_contracts.errors import BackendRequires, GenerationFailed
 
+from gen2act_contracts.errors import BackendRequires, GenerationFailed
 from gen2act_videogen.backend import (
     Availability,
     BackendVideo,

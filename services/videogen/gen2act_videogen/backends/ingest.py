@@ -11,8 +11,9 @@ import io
 import av
 import numpy as np
 import numpy.typing as npt
-from gen2act_contracts.errors import InvalidVideo
 from PIL import Image
+
+from gen2act_contracts.errors import InvalidVideo
 
 U8 = npt.NDArray[np.uint8]
 

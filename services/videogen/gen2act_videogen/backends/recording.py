@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 
 from gen2act_contracts.errors import BackendRequires
-
 from gen2act_videogen.backend import (
     Availability,
     BackendVideo,
