@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-RUN_MEMBERS := libs/contracts[video] libs/servicekit services/videogen[demonstrator] \
+RUN_MEMBERS := libs/contracts[video] libs/servicekit[valkey] services/videogen[demonstrator] \
   services/policy[cpu] services/orchestrator robot_client[sim] sim demo
 DEV_MEMBERS := learning
 SOURCES := libs services robot_client sim learning demo benchmarks tests

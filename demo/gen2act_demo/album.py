@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from gen2act_contracts.video import decode_mp4, encode_mp4
-
 from gen2act_demo.api import Api, Task
 from gen2act_demo.pictures import StagePictures, contact_sheet, side_by_side
 from gen2act_demo.progress import outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from gen2act_contracts import CONTRACT_VERSION, pb
+import grpc.aio
 
+from gen2act_contracts import CONTRACT_VERSION, pb
 from gen2act_demo import ports
 from gen2act_demo.album import gather, write_sheets
 from gen2act_demo.api import Api, Task
@@ -113,11 +114,14 @@ def _wait_attached(check: Check, robot: subprocess.Popen[bytes]) -> None:
 
 
 def _model(chosen: Ports) -> Model:
-    with grpc.insecure_channel(f"{HOST}:{chosen.policy}") as channel:
-        spec = pb.policy_grpc.PolicyStub(channel).GetSpec(
-            pb.policy.GetSpecRequest(contract_version=CONTRACT_VERSION), timeout=10.0
-        )
-    return Model(spec.model_name, spec.action_spec.model_hash, spec.provider)
+    async def ask() -> Model:
+        async with grpc.aio.insecure_channel(f"{HOST}:{chosen.policy}") as channel:
+            spec = await pb.policy_grpc.PolicyStub(channel).GetSpec(
+                pb.policy.GetSpecRequest(contract_version=CONTRACT_VERSION), timeout=10.0
+            )
+        return Model(spec.model_name, spec.action_spec.model_hash, spec.provider)
+
+    return asyncio.run(ask())
 
 
 def _print_line(result: SeedResult) -> None:

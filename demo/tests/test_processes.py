@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from gen2act_demo import ports, processes
 
 STUBBORN = """

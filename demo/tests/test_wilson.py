@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gen2act_demo.wilson import wilson_interval
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+
 from gen2act_contracts.frames import Frame
 from gen2act_contracts.spec import ActionDimension
 from gen2act_robot.robot import Action, ResetRequest, RobotLimits, RobotObservation, Workspace
@@ -18,7 +19,7 @@ class MyArm:
     """No base class is needed; these attributes and methods are all there is."""
 
     name = "my-arm"
-    # Compared with the policy's action spec before anything moves: names, units and ranges must fit.
+    # Compared with the action spec before anything moves: names, units and ranges must fit.
     limits = RobotLimits(
         dimensions=tuple(ActionDimension(axis, "m", -0.05, 0.05) for axis in ("dx", "dy", "dz")),
         frame="world",

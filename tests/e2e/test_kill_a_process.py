@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from gen2act_demo.api import Task
 from gen2act_robot.testing import until
 from harness.bundle import write_bundle

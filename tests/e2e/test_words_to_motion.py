@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from gen2act_contracts.video import decode_mp4
 from PIL import Image
+
+from gen2act_contracts.video import decode_mp4
 
 ROOT = Path(__file__).parents[2]
 

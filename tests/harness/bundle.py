@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from gen2act_contracts.spec import ActionDimension, ActionSpec
 from gen2act_policy.bundle import write_manifest
-from onnx import TensorProto, helper, numpy_helper
 
 SIZE = 64  # [px] side of the images
 PERIOD_S = 0.1  # [s] quicker than a real policy's, so that tests are

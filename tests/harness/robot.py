@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
+
 from gen2act_contracts.frames import Frame
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
 from gen2act_robot.robot import Action, ResetRequest, RobotObservation
 from gen2act_robot.testing import MockRobot
-
 from harness.bundle import SIZE
 
 

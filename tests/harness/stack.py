@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+
 from gen2act_contracts.video import encode_mp4
 from gen2act_demo import ports as demo_ports
 from gen2act_demo.api import Task

@@ -39,8 +39,8 @@ def words(command: str) -> list[str]:
 
 
 def instructions(dockerfile: Path) -> list[dict[str, str]]:
-    parser = DockerfileParser(fileobj=dockerfile.open("rb"))
-    structure: list[dict[str, str]] = parser.structure
+    with dockerfile.open("rb") as opened:
+        structure: list[dict[str, str]] = DockerfileParser(fileobj=opened).structure
     return structure
 
 
