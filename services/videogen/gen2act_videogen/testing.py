@@ -66,6 +66,7 @@ class ScriptedBackend:
     starts_at_scene: bool = True
     held: bool = False
     failure: Gen2ActError | None = None
+    defect: Exception | None = None
     frames: U8 | None = None
     unavailable: str = ""
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,6 +98,8 @@ class ScriptedBackend:
             raise
         if self.failure is not None:
             raise self.failure
+        if self.defect is not None:
+            raise self.defect
         frames = moving_video(request.scene.pixels) if self.frames is None else self.frames
         return BackendVideo(frames=frames, fps=8.0, model=self.model)
 

@@ -35,7 +35,7 @@ def test_frames_that_are_not_square_are_refused() -> None:
 def test_frames_of_another_kind_are_refused() -> None:
     scene = scene_picture()
     with pytest.raises(VideoRejected, match="uint8"):
-        gate.check(moving_video(scene).astype(np.float32), scene, True)  # type: ignore[arg-type]
+        gate.check(moving_video(scene).astype(np.float32), scene, True)
 
 
 def test_another_scene_is_refused_with_measure_and_bound() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -29,8 +28,7 @@ gen2act_sim = pytest.importorskip("gen2act_sim", reason="the simulator is not in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-if TYPE_CHECKING:
-    Stub = pb.videogen_grpc.VideoGenerationAsyncStub  # exists for type checkers only
+Stub = pb.videogen_grpc.VideoGenerationStub
 TIMEOUT_S = 60.0
 
 
@@ -53,7 +51,7 @@ async def service(redis_server: LocalRedis) -> AsyncIterator[GrpcService]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stub(service: GrpcService) -> AsyncIterator[Stub]:
     async with channel(service.address) as connection:
-        yield pb.videogen_grpc.VideoGenerationStub(connection)
+        yield Stub(connection)
 
 
 def a_scene(
@@ -93,6 +91,14 @@ async def refusal(stub: Stub, request: pb.videogen.GenerateRequest) -> tuple[str
     return error.code, str(error)
 
 
+async def stored(server: LocalRedis, key: str) -> bytes:
+    client = connect(server.url)
+    value = await client.get(key)
+    await client.aclose()
+    assert isinstance(value, bytes)
+    return value
+
+
 async def upload(server: LocalRedis, data: bytes) -> str:
     video_id = hashlib.sha256(data).hexdigest()
     client = connect(server.url)
@@ -115,9 +121,9 @@ async def test_a_video_comes_back_by_id_with_progress_and_provenance(
     assert (provenance.seed, provenance.backend) == (101, "demonstrator")
     assert provenance.model
     assert provenance.seconds > 0
+    mp4 = await stored(redis_server, keys.video_key(video.video_id))
+    meta = json.loads(await stored(redis_server, keys.video_meta_key(video.video_id)))
     client = connect(redis_server.url)
-    mp4 = await client.get(keys.video_key(video.video_id))
-    meta = json.loads(await client.get(keys.video_meta_key(video.video_id)))
     assert 0 < await client.ttl(keys.video_key(video.video_id)) <= keys.VIDEO_TTL_S
     await client.aclose()
     assert hashlib.sha256(mp4).hexdigest() == video.video_id
@@ -162,9 +168,7 @@ async def test_an_uploaded_recording_becomes_the_goal_video(
     source = await upload(redis_server, encode_mp4(recording, 20.0))
     _, video = await generate(stub, a_request(source_video_id=source))
     assert (video.provenance.backend, video.frames, video.size) == ("file", 40, 224)
-    client = connect(redis_server.url)
-    meta = json.loads(await client.get(keys.video_meta_key(video.video_id)))
-    await client.aclose()
+    meta = json.loads(await stored(redis_server, keys.video_meta_key(video.video_id)))
     assert meta["source_video_id"] == source
     # Another instance is legitimate here: reported, not refused.
     assert meta["gate"]["first_frame_difference"] > 0.11
@@ -300,10 +304,10 @@ async def test_redis_lost_in_the_middle_is_typed_and_passes(
     stub: Stub, service: GrpcService, redis_server: LocalRedis
 ) -> None:
     async with channel(service.address) as connection:
-        health = health_pb2_grpc.HealthStub(connection)  # type: ignore[no-untyped-call]
+        health = health_pb2_grpc.HealthStub(connection)
 
         async def status(name: str) -> int:
-            reply = await health.Check(
+            reply = await health.Check(  # type: ignore[attr-defined]  # set in __init__
                 health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S
             )
             return int(reply.status)
