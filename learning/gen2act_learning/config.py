@@ -1,0 +1,87 @@
+"""Frozen configurations: one for the model's shape, one for a training run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the policy (paper, section 3.2 and appendix 5.2)."""
+
+    image_size: int = 224  # [px] side of every frame
+    width: int = 128  # channels of every token
+    heads: int = 4
+    stem_channels: tuple[int, int] = (16, 32)  # stride 4, then stride 2; a 4x4 patch follows
+    vit_layers: int = 2
+    keypoints: int = 32  # spatial-softmax channels on the stem's fine grid
+    keypoint_tokens: int = 4  # tokens that carry them
+    resampler_layers: int = 2  # paper: 2
+    tokens: int = 64  # N: tokens per stream, paper: 64
+    goal_frames: int = 16  # paper: 16, first and last included
+    history: int = 8  # paper: last 8 robot frames
+    fusion_layers: int = 2  # robot tokens attend to goal tokens
+    decoder_layers: int = 2
+    action_dims: int = 3
+    chunk: int = 4  # h: actions per prediction
+    bins: int = 256  # paper: 256 per dimension
+    proprioception: bool = True  # end-effector position and gripper beside the frames
+    track_layers: int = 6  # paper: 6 self-attention layers
+    track_heads: int = 8  # paper: 8 heads
+
+    @property
+    def grid(self) -> int:
+        """Patches per image side: the stem's total stride is 32."""
+        return self.image_size // 32
+
+    @property
+    def frame_tokens(self) -> int:
+        """K: tokens of one encoded frame."""
+        return self.grid**2 + self.keypoint_tokens
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the training objective's terms."""
+
+    gripper: float = 0.5
+    terminate: float = 0.5
+    terminate_positive: float = 2.0  # positives are rare: one tick in five
+    action_mean: float = 0.5  # squared error of the bins' expectation, in units of the bound
+    hand: float = 1.0  # hand path read back from the goal tokens
+    locate: float = 1.0  # hand or end effector located in every single frame
+    track_goal: float = 1.0  # paper: lambda_tau, not stated
+    track_robot: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Printed at the start, stored with every checkpoint."""
+
+    data: tuple[str, ...]
+    out: str
+    minutes: float = 60.0  # wall-clock budget of the whole run, resumes included
+    episodes_per_step: int = 8
+    times_per_episode: int = 6  # policy samples per episode and step
+    lr: float = 6e-4
+    lr_final: float = 2e-5
+    warmup_steps: int = 100
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    label_sigma_bins: float = 4.0  # ordered bins: soften labels over their neighbours
+    color_jitter: float = 0.15
+    grad_clip: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 2
+    checkpoint_minutes: float = 3.0
+    validation_episodes: int = 48
+    pretrain_minutes: float = 0.0  # frame encoder alone, before everything else
+    pretrain_episodes_per_step: int = 24  # four frames of each
+    freeze_encoder: bool = False  # train on features of the frames, encoded once
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,86 @@
+"""The closed-loop policy: goal tokens and robot tokens to binned actions (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .encoder import FrameEncoder, Resampler
+from .layers import CrossBlock, SelfBlock
+
+# End-effector positions are centred on the workspace and scaled to about [-1, 1] inside the graph.
+WORKSPACE_CENTER_M = (0.0, 0.65, 0.2)
+WORKSPACE_SCALE_M = 0.3
+
+
+class ActionLogits(NamedTuple):
+    action: Tensor  # [B, h, D, bins]
+    gripper: Tensor  # [B, h], sigmoid: closed
+    terminate: Tensor  # [B]
+
+
+class Policy(nn.Module):
+    """Everything that serves; training-only heads live in :mod:`.auxiliary`."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.frame_encoder = FrameEncoder(cfg)
+        self.goal_resampler = Resampler(cfg, cfg.goal_frames)
+        self.robot_resampler = Resampler(cfg, cfg.history)
+        self.fusion = nn.ModuleList(
+            CrossBlock(cfg.width, cfg.heads) for _ in range(cfg.fusion_layers)
+        )
+        queries = cfg.chunk * cfg.action_dims + cfg.chunk + 1
+        self.queries = nn.Parameter(torch.randn(queries, cfg.width) * 0.5)
+        self.decoder_cross = nn.ModuleList(
+            CrossBlock(cfg.width, cfg.heads) for _ in range(cfg.decoder_layers)
+        )
+        self.decoder_self = nn.ModuleList(
+            SelfBlock(cfg.width, cfg.heads, ratio=2) for _ in range(cfg.decoder_layers)
+        )
+        self.norm = nn.LayerNorm(cfg.width)
+        self.action_head = nn.Linear(cfg.width, cfg.bins)
+        self.binary_head = nn.Linear(cfg.width, 1)
+        if cfg.proprioception:
+            self.proprioception = nn.Sequential(
+                nn.Linear(cfg.history * 4 * 2, 2 * cfg.width),
+                nn.GELU(),
+                nn.Linear(2 * cfg.width, 4 * cfg.width),
+            )
+        self.register_buffer("center", torch.tensor(WORKSPACE_CENTER_M), persistent=False)
+
+    def embed_proprioception(self, proprioception: Tensor) -> Tensor:
+        """[B, H, 4] positions [m] and gripper opening -> 4 tokens [B, 4, W]."""
+        position = (proprioception[..., :3] - self.center) / WORKSPACE_SCALE_M
+        gripper = proprioception[..., 3:] * 2.0 - 1.0
+        state = torch.cat([position, gripper], dim=-1)
+        # Motion over the history, magnified: millimetres matter and positions span decimetres.
+        motion = (state[:, -1:] - state) * 5.0
+        flat = torch.cat([state, motion], dim=-1).flatten(1)
+        return self.proprioception(flat).view(-1, 4, self.cfg.width)
+
+    def act(self, robot: Tensor, goal: Tensor, proprioception: Tensor | None) -> ActionLogits:
+        """robot tokens [B, N, W], goal tokens [B, N, W], proprioception [B, H, 4]."""
+        cfg = self.cfg
+        x = robot
+        if proprioception is not None:
+            x = torch.cat([x, self.embed_proprioception(proprioception).to(x.dtype)], dim=1)
+        for block in self.fusion:
+            x = block(x, goal)
+        context = torch.cat([x, goal], dim=1)
+        y = self.queries.expand(robot.shape[0], -1, -1)
+        for cross, own in zip(self.decoder_cross, self.decoder_self, strict=True):
+            y = own(cross(y, context))
+        y = self.norm(y)
+        actions = cfg.chunk * cfg.action_dims
+        action = self.action_head(y[:, :actions])
+        binary = self.binary_head(y[:, actions:]).squeeze(-1)
+        return ActionLogits(
+            action.view(-1, cfg.chunk, cfg.action_dims, cfg.bins),
+            binary[:, : cfg.chunk],
+            binary[:, cfg.chunk],
+        )

@@ -1,0 +1,185 @@
+"""The training objective: behaviour cloning plus auxiliary losses (paper, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import TrainConfig
+from .data.batches import Batch, FrameBatch
+from .model import WORKSPACE_SCALE_M, Auxiliary, Policy
+
+ACTION_BOUND_M = 0.05
+
+
+def soft_labels(values: Tensor, bins: int, sigma_bins: float) -> Tensor:
+    """Values in [-1, 1] of the bound, any shape -> smoothed bin distribution [..., bins]."""
+    centre = (values.clamp(-1, 1) + 1) / 2 * bins - 0.5
+    distance = torch.arange(bins, device=values.device) - centre[..., None]
+    return torch.softmax(-0.5 * (distance / sigma_bins) ** 2, dim=-1)
+
+
+def prepare_images(images: Tensor, jitter: Tensor | None) -> Tensor:
+    """uint8 [B, S, S, 3] -> float [B, 3, S, S] in about [-1, 1]; jitter [B, 2, 3] gain and bias."""
+    x = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+    if jitter is not None:
+        x = x * jitter[:, 0, :, None, None] + jitter[:, 1, :, None, None]
+    return x
+
+
+def color_jitter(episodes: int, strength: float, device: torch.device) -> Tensor:
+    """One gain and bias per episode and channel [E, 2, 3]: light changes, colours a little."""
+    common = torch.rand(episodes, 2, 1, device=device) * 2 - 1
+    single = torch.rand(episodes, 2, 3, device=device) * 2 - 1
+    change = strength * (common + 0.5 * single)
+    return torch.stack([1 + change[:, 0], change[:, 1]], dim=1)
+
+
+def scaled_hand(state: Tensor, center: Tensor, *, opening: bool) -> Tensor:
+    """Position [m] and closedness (or opening) [..., 4] -> network units."""
+    last = state[..., 3:] * 2 - 1
+    return torch.cat(
+        [(state[..., :3] - center) / WORKSPACE_SCALE_M, -last if opening else last], -1
+    )
+
+
+def track_loss(predicted: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+    """Visibility-weighted squared error of displacements; hidden points weigh a tenth."""
+    weight = 0.1 + 0.9 * visible
+    target = truth - truth[:, :, :1]
+    # A moved point weighs more: most random points lie on the static background.
+    moved = 1 + 20 * target.norm(dim=-1).amax(dim=-1, keepdim=True).clamp(max=0.2)
+    error = ((predicted - target) * 10).square().sum(-1)
+    return (error * weight * moved).mean()
+
+
+def encode(policy: Policy, batch: Batch, config: TrainConfig, *, train: bool) -> Tensor:
+    """Features of all video frames, then of all robot frames: [E*V + M, K, W].
+
+    Each frame is encoded once for all its time steps; a batch that already carries features
+    (frozen encoder) passes through.
+    """
+    if batch.frames.is_floating_point():
+        return torch.cat([batch.video.flatten(0, 1), batch.frames]).float()
+    video_jitter = frame_jitter = None
+    if train and config.color_jitter > 0:
+        episodes, frames_per_video = batch.video.shape[:2]
+        jitter = color_jitter(episodes, config.color_jitter, batch.video.device)
+        video_jitter = jitter.repeat_interleave(frames_per_video, 0)
+        # A robot's camera and the video of its scene share their light: same jitter for both.
+        # A frame's episode follows from any sample that uses it.
+        owner = torch.zeros(len(batch.frames), dtype=torch.long, device=batch.video.device)
+        owner[batch.history.flatten()] = batch.episode.repeat_interleave(batch.history.shape[1])
+        frame_jitter = jitter[owner]
+    images = torch.cat(
+        [
+            prepare_images(batch.video.flatten(0, 1), video_jitter),
+            prepare_images(batch.frames, frame_jitter),
+        ]
+    )
+    return policy.frame_encoder.encode(images)
+
+
+def frame_truth(policy: Policy, batch: Batch) -> Tensor:
+    """Hand (video) or end-effector (robot) position and closedness of every frame, scaled."""
+    hand = scaled_hand(batch.hand, policy.center, opening=False).flatten(0, 1)
+    return torch.cat([hand, scaled_hand(batch.state, policy.center, opening=True)])
+
+
+def position_error_mm(predicted: Tensor, truth: Tensor) -> float:
+    error = (predicted[..., :3] - truth[..., :3]).abs().mean()
+    return error.item() * WORKSPACE_SCALE_M * 1000
+
+
+def locate_only(
+    policy: Policy, auxiliary: Auxiliary, batch: FrameBatch, config: TrainConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """The frame encoder's own objective: hand or end effector located in single frames."""
+    jitter = color_jitter(len(batch.images), config.color_jitter, batch.images.device)
+    features = policy.frame_encoder.encode(prepare_images(batch.images, jitter))
+    located = auxiliary.location(features)
+    truth = torch.cat(
+        [(batch.place[:, :3] - policy.center) / WORKSPACE_SCALE_M, batch.place[:, 3:] * 2 - 1], 1
+    )
+    loss = F.smooth_l1_loss(located, truth, beta=0.1)
+    return loss, {"locate": loss.item(), "locate_mm": position_error_mm(located, truth)}
+
+
+def losses(
+    policy: Policy, auxiliary: Auxiliary, batch: Batch, config: TrainConfig, *, train: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """Total loss and its parts, with the action error in mm and terminate precision/recall."""
+    cfg, weights = config.model, config.loss
+    episodes, frames_per_video = batch.video.shape[:2]
+    features = encode(policy, batch, config, train=train)
+    video_features, frame_features = features.split(
+        [episodes * frames_per_video, len(batch.frames)]
+    )
+    goal = policy.goal_resampler(video_features.unflatten(0, (episodes, frames_per_video)))
+    kv = policy.robot_resampler.project(frame_features)[:, batch.history]
+    robot = policy.robot_resampler.resample(kv)
+    state = batch.state[batch.history]
+    if train:
+        # Real encoders are noisy, and a policy must not read progress off the last millimetre.
+        state = state + torch.randn_like(state) * torch.tensor(
+            [0.002] * 3 + [0.02], device=state.device
+        )
+    out = policy.act(robot, goal[batch.episode], state if cfg.proprioception else None)
+
+    target = batch.actions / ACTION_BOUND_M
+    labels = soft_labels(target, cfg.bins, config.label_sigma_bins)
+    log_p = F.log_softmax(out.action.float(), dim=-1)
+    # The first action is the one that runs when the network keeps up: it weighs most.
+    step_weight = torch.tensor([1.0, 0.5, 0.35, 0.25], device=log_p.device)[: cfg.chunk]
+    step_weight = step_weight / step_weight.sum()
+    action = (-(labels * log_p).sum(-1).mean(-1) * step_weight).sum(1).mean()
+    centres = (torch.arange(cfg.bins, device=log_p.device) + 0.5) / cfg.bins * 2 - 1
+    mean = (log_p.exp() * centres).sum(-1)
+    action_mean = ((mean - target.clamp(-1, 1)).square().mean(-1) * step_weight).sum(1).mean()
+    gripper = F.binary_cross_entropy_with_logits(out.gripper.float(), batch.gripper)
+    terminate = F.binary_cross_entropy_with_logits(
+        out.terminate.float(),
+        batch.terminate,
+        pos_weight=torch.tensor(weights.terminate_positive, device=log_p.device),
+    )
+    hand_truth = scaled_hand(batch.hand, policy.center, opening=False)
+    path = auxiliary.hand_path(goal)
+    hand = F.smooth_l1_loss(path, hand_truth, beta=0.1)
+    located, truth = auxiliary.location(features), frame_truth(policy, batch)
+    locate = F.smooth_l1_loss(located, truth, beta=0.1)
+    total = (
+        action
+        + weights.action_mean * action_mean
+        + weights.gripper * gripper
+        + weights.terminate * terminate
+        + weights.hand * hand
+        + weights.locate * locate
+    )
+    parts = {
+        "action": action,
+        "gripper": gripper,
+        "terminate": terminate,
+        "hand": hand,
+        "locate": locate,
+    }
+    if weights.track_goal > 0:
+        first = video_features.unflatten(0, (episodes, frames_per_video))[:, 0]
+        predicted = auxiliary.track_goal(batch.points, first, goal)
+        parts["track_goal"] = track_loss(predicted, batch.tracks, batch.visible)
+        total = total + weights.track_goal * parts["track_goal"]
+    with torch.no_grad():
+        argmax = centres[out.action.argmax(-1)]
+        error = (argmax[:, 0] - target[:, 0].clamp(-1, 1)).abs().mean() * ACTION_BOUND_M * 1000
+        fired = out.terminate > 0
+        hit = (fired & (batch.terminate > 0.5)).sum()
+        metrics = {key: value.item() for key, value in parts.items()}
+        metrics |= {
+            "error_mm": float(error),
+            "locate_mm": position_error_mm(located, truth),
+            "path_mm": position_error_mm(path, hand_truth),
+            "terminate_precision": float(hit / fired.sum().clamp(min=1)),
+            "terminate_recall": float(hit / (batch.terminate > 0.5).sum().clamp(min=1)),
+            "gripper_accuracy": float(((out.gripper > 0) == (batch.gripper > 0.5)).float().mean()),
+        }
+    return total, metrics

@@ -1,0 +1,300 @@
+"""``gen2act-train``: behaviour cloning within a time budget; resumes where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .config import LossWeights, ModelConfig, TrainConfig
+from .data.batches import (
+    Batch,
+    FrameBatch,
+    collate,
+    collate_frames,
+    list_episodes,
+    read,
+    stream,
+)
+from .data.episodes import Episode
+from .model import Auxiliary, Policy
+from .objective import locate_only, losses
+
+
+class CheckpointMismatch(ValueError):
+    """A run folder holds a checkpoint of another model shape."""
+
+
+def learning_rate(config: TrainConfig, step: int, used: float) -> float:
+    """Warm-up by steps, then cosine over the time budget (``used`` in [0, 1])."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    cosine = 0.5 * (1 + np.cos(np.pi * min(used, 1.0)))
+    return config.lr_final + (config.lr - config.lr_final) * float(cosine)
+
+
+class Trainer:
+    """Holds everything that a checkpoint restores."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.out = Path(config.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        name = config.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(name)
+        torch.manual_seed(config.seed)
+        self.policy = Policy(config.model).to(self.device)
+        self.auxiliary = Auxiliary(config.model).to(self.device)
+        self.average = copy.deepcopy(self.policy).requires_grad_(False)
+        self.parameters = [*self.policy.parameters(), *self.auxiliary.parameters()]
+        decay = [p for p in self.parameters if p.ndim >= 2]
+        plain = [p for p in self.parameters if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+        self.spent_s = 0.0
+        self.resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "last.pt"
+
+    def resume(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if saved["model_config"] != json.loads(json.dumps(self.config.to_json()["model"])):
+            raise CheckpointMismatch(
+                f"{self.checkpoint} was trained with another model configuration; "
+                "choose another --out or delete it"
+            )
+        self.policy.load_state_dict(saved["policy"])
+        self.auxiliary.load_state_dict(saved["auxiliary"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.spent_s = saved["step"], saved["spent_s"]
+        print(f"resumed at step {self.step} after {self.spent_s / 60:.1f} min", flush=True)
+
+    def save(self) -> None:
+        temporary = self.out / "last.tmp"
+        torch.save(
+            {
+                "policy": self.policy.state_dict(),
+                "auxiliary": self.auxiliary.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "spent_s": self.spent_s,
+                "model_config": json.loads(json.dumps(self.config.to_json()["model"])),
+            },
+            temporary,
+        )
+        temporary.rename(self.checkpoint)
+
+    def set_learning_rate(self) -> None:
+        """Each phase, pre-training and training proper, warms up and decays over its own time."""
+        begin_s, end_s = 0.0, self.config.pretrain_minutes * 60
+        if self.spent_s >= end_s:
+            begin_s, end_s = end_s, self.config.minutes * 60
+        used = (self.spent_s - begin_s) / (end_s - begin_s)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step, used)
+
+    def update(self, batch: Batch | FrameBatch) -> dict[str, float]:
+        """One optimiser step on episodes, or on single frames while pre-training."""
+        config = self.config
+        self.set_learning_rate()
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            if isinstance(batch, FrameBatch):
+                total, metrics = locate_only(self.policy, self.auxiliary, batch, config)
+            else:
+                total, metrics = losses(self.policy, self.auxiliary, batch, config, train=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        return metrics
+
+    @torch.no_grad()
+    def validate(self, items: Sequence[Path | Episode]) -> dict[str, float]:
+        """Mean metrics of the averaged weights on held-out episodes."""
+        rows = []
+        rng = np.random.default_rng(0)
+        for i in range(0, len(items), 8):
+            chosen = [read(item) for item in items[i : i + 8]]
+            batch = collate(chosen, rng, self.config.model, 6)
+            _, metrics = losses(
+                self.average, self.auxiliary, batch.to(self.device), self.config, train=False
+            )
+            rows.append(metrics)
+        return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+    @torch.no_grad()
+    def freeze(self, paths: Sequence[Path | Episode]) -> list[Episode]:
+        """Encode every frame once (averaged weights) and hold features instead of images.
+
+        Where compute is short this trades a still-learning encoder for several times as many
+        policy samples a second.
+        """
+        self.policy.frame_encoder.load_state_dict(self.average.frame_encoder.state_dict())
+        self.policy.frame_encoder.requires_grad_(False)
+        episodes = []
+        for count, path in enumerate(paths, 1):
+            episode = read(path)
+            frames = np.concatenate([episode.video, episode.images])
+            features = self.policy.frame_encoder(torch.from_numpy(frames).to(self.device))
+            half = features.half().cpu().numpy()
+            split = len(episode.video)
+            episodes.append(replace(episode, video=half[:split], images=half[split:]))
+            if count % 100 == 0:
+                print(f"\rencoded {count}/{len(paths)} episodes", end="", flush=True)
+        print(flush=True)
+        return episodes
+
+    def run(self) -> None:
+        config = self.config
+        print(json.dumps(config.to_json(), indent=1), flush=True)
+        paths = list_episodes(config.data)
+        order = np.random.default_rng(1).permutation(len(paths))
+        held_out = min(config.validation_episodes, len(paths) // 8)
+        validation: Sequence[Path | Episode] = [paths[i] for i in order[:held_out]]
+        training: Sequence[Path | Episode] = [paths[i] for i in order[held_out:]]
+        print(f"{len(training)} training episodes, {held_out} held out", flush=True)
+        log = Log(self.out)
+        if self.spent_s < config.pretrain_minutes * 60:
+            frames = stream(
+                training,
+                partial(collate_frames, each=2),
+                episodes=config.pretrain_episodes_per_step,
+                seed=config.seed + self.step,
+            )
+            self.train_until(config.pretrain_minutes, frames, (), log)
+            self.step = 0  # the policy warms up anew
+        if config.freeze_encoder:
+            training, validation = self.freeze(training), self.freeze(validation)
+        batches = stream(
+            training,
+            partial(collate, cfg=config.model, times=config.times_per_episode),
+            episodes=config.episodes_per_step,
+            seed=config.seed + self.step,
+        )
+        self.train_until(config.minutes, batches, validation, log)
+
+    def train_until(
+        self,
+        minutes: float,
+        batches: Iterator[Batch] | Iterator[FrameBatch],
+        validation: Sequence[Path | Episode],
+        log: Log,
+    ) -> None:
+        """Train until the run has spent ``minutes`` in all; checkpoint and validate on the way."""
+        config = self.config
+        window: list[dict[str, float]] = []
+        saved_at = mark = time.monotonic()
+        while self.spent_s < minutes * 60:
+            window.append(self.update(next(batches)))
+            now = time.monotonic()
+            self.spent_s, mark = self.spent_s + now - mark, now
+            if self.step % 25 == 0:
+                means = {k: float(np.mean([row[k] for row in window])) for k in window[0]}
+                log.write("train", self.step, self.spent_s, means)
+                window = []
+            if now - saved_at > config.checkpoint_minutes * 60:
+                self.save()
+                if validation:
+                    log.write("held-out", self.step, self.spent_s, self.validate(validation))
+                saved_at = mark = time.monotonic()
+        self.save()
+
+
+class Log:
+    """Metrics to the terminal and to a CSV."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, part: str, step: int, spent_s: float, metrics: dict[str, float]) -> None:
+        row = {"part": part, "step": step, "minutes": round(spent_s / 60, 2)}
+        row |= {key: round(value, 4) for key, value in metrics.items()}
+        path = self.folder / f"log-{'locate' if len(metrics) < 3 else 'policy'}.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+
+
+def main() -> None:
+    defaults = TrainConfig(data=(), out="")
+    parser = argparse.ArgumentParser(prog="gen2act-train", description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, help="folders of paired episodes")
+    parser.add_argument("--out", required=True, help="run folder; an existing run is resumed")
+    parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time budget [min]")
+    parser.add_argument("--episodes-per-step", type=int, default=defaults.episodes_per_step)
+    parser.add_argument("--times-per-episode", type=int, default=defaults.times_per_episode)
+    parser.add_argument("--lr", type=float, default=defaults.lr)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads")
+    parser.add_argument("--no-track-loss", action="store_true", help="the paper's ablation")
+    parser.add_argument(
+        "--pretrain-minutes",
+        type=float,
+        default=0.0,
+        help="part of --minutes spent on the frame encoder alone (locating the hand)",
+    )
+    parser.add_argument(
+        "--freeze-encoder",
+        action="store_true",
+        help="encode every frame once with the run's current encoder and train the rest",
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    weights = LossWeights()
+    if args.no_track_loss:
+        weights = replace(weights, track_goal=0.0, track_robot=0.0)
+    config = TrainConfig(
+        data=tuple(args.data),
+        out=args.out,
+        minutes=args.minutes,
+        episodes_per_step=args.episodes_per_step,
+        times_per_episode=args.times_per_episode,
+        lr=args.lr,
+        seed=args.seed,
+        device=args.device,
+        threads=args.threads,
+        pretrain_minutes=args.pretrain_minutes,
+        freeze_encoder=args.freeze_encoder,
+        model=ModelConfig(),
+        loss=weights,
+    )
+    Trainer(config).run()
+
+
+if __name__ == "__main__":
+    main()
