@@ -91,10 +91,15 @@ def decode_mp4(
         raise InvalidVideo(f"video has {len(data)} bytes, at most {max_bytes} accepted")
     try:
         # The demuxer is named: guessing would let playlists through, which open other files.
-        with av.open(io.BytesIO(data), mode="r", format="mov,mp4,m4a,3gp,3g2,mj2") as container:
+        with av.open(
+            io.BytesIO(data), mode="r", format="mov,mp4,m4a,3gp,3g2,mj2", metadata_errors="ignore"
+        ) as container:
             if not container.streams.video:
                 raise InvalidVideo("file has no video stream")
             stream = container.streams.video[0]
+            # Typed as always there, but absent for a codec this FFmpeg does not know.
+            if getattr(stream, "codec_context", None) is None:
+                raise InvalidVideo("video has an unknown codec")
             _check_video_size(stream.width, stream.height, max_side)
             stream.thread_count = 1
             fps = float(stream.average_rate or stream.guessed_rate or 0)
