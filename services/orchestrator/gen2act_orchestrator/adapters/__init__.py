@@ -1,0 +1,1 @@
+"""The ports of the service layer, over Redis, gRPC and HTTP."""

@@ -1,0 +1,1 @@
+"""Pure rules: no network, no storage, no clock. Time comes in as an argument [s, Unix]."""

@@ -1,0 +1,30 @@
+"""What happened to a task, in order. Users read these by server-sent events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Json: TypeAlias = str | int | float | bool | list["Json"] | dict[str, "Json"] | None
+
+# Progress within a state. All other events are transitions and are written with the task.
+VIDEO_PROGRESS = "video.progress"
+TICK = "stage.tick"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of one task; its id is given by the store."""
+
+    type: str  # "task.<status>", "stage.<status>", "stage.restarted", VIDEO_PROGRESS or TICK
+    at: float  # [s, Unix]
+    stage: int | None = None  # number of the stage, from 0
+    data: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event as read back; `id` orders events of one task and resumes reading after it."""
+
+    id: str
+    event: Event

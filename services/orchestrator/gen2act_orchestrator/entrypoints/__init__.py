@@ -1,0 +1,1 @@
+"""Thin edges: convert, call the service layer, convert back."""

@@ -1,0 +1,1 @@
+"""What the orchestrator does, told with ports. No HTTP, gRPC or Redis in here."""
