@@ -22,16 +22,9 @@ from gen2act_policy.cost import CostTable
 from gen2act_policy.goals import Goals, Store, check_video_id, goal_id, video_of
 from gen2act_policy.history import Floats, LazyFrame, Pixels
 from gen2act_policy.metrics import PolicyMetrics
+from gen2act_policy.outcomes import Acted, Dropped, Observation, Outcome
 from gen2act_policy.runtime import Runtime
-from gen2act_policy.scheduler import (
-    Acted,
-    Dropped,
-    Observation,
-    Outcome,
-    Results,
-    Rollout,
-    Scheduler,
-)
+from gen2act_policy.scheduler import Results, Rollout, Scheduler
 from gen2act_policy.session import Session
 
 MAX_BUDGET_S = 60.0

@@ -15,7 +15,7 @@ from gen2act_contracts.errors import (
 )
 from gen2act_policy.core import PolicyCore
 from gen2act_policy.history import Pixels
-from gen2act_policy.scheduler import Acted, Dropped, Observation, Outcome, Timing
+from gen2act_policy.outcomes import Acted, Dropped, Observation, Outcome, Timing
 from gen2act_policy.session import Session
 from gen2act_servicekit import logs
 

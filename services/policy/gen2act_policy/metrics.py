@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gen2act_policy.scheduler import Timing
+from gen2act_policy.outcomes import Timing
 
 # A tick is 333 ms; the model takes milliseconds [s].
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.333, 0.5, 1.0)

@@ -15,72 +15,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gen2act_contracts.errors import Gen2ActError, Internal, Overloaded
-from gen2act_contracts.spec import ActionChunk, ActionSpec
+from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.batching import encode_entries, step_rollouts
 from gen2act_policy.cost import Candidate, CostTable, choose_batch
 from gen2act_policy.decoding import decode_actions
 from gen2act_policy.history import Floats, History, HistoryEntry, LazyFrame, Pixels
+from gen2act_policy.outcomes import (
+    EXPIRED,
+    SUPERSEDED,
+    Acted,
+    Dropped,
+    Failed,
+    Observation,
+    Outcome,
+    Timing,
+)
 from gen2act_policy.runtime import Runtime
 from gen2act_servicekit import logs
 
 log = logs.get(__name__)
 
-EXPIRED = "EXPIRED"
-SUPERSEDED = "SUPERSEDED"
 GOAL_SLICE = 4
 """Goal frames encoded between two steps: bounds how long a new goal holds the robots up."""
 MAX_PREFETCH = 64
 """Images queued for decoding ahead. Beyond it the inference thread decodes what it needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a robot saw at one tick, checked."""
-
-    sequence: int
-    capture_ns: int  # robot's monotonic clock [ns]
-    received: float  # [s] on the scheduler's clock
-    deadline: float  # [s] on the scheduler's clock; a later answer is of no use
-    frame: LazyFrame
-    proprioception: Floats | None  # float32[4]
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Where an observation's time went [s]; the parts sum to `total`."""
-
-    queue: float = 0.0
-    decode: float = 0.0
-    encode: float = 0.0
-    step: float = 0.0
-    total: float = 0.0
-    batch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Acted:
-    observation: Observation
-    chunk: ActionChunk
-    terminate_probability: float
-    timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    observation: Observation
-    reason: str
-    timing: Timing
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The rollout cannot go on."""
-
-    error: Gen2ActError
-
-
-Outcome = Acted | Dropped | Failed
 
 
 @dataclass(eq=False, slots=True)

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from gen2act_contracts.errors import Gen2ActError, InvalidInput
-from gen2act_policy.scheduler import Failed, Observation, Outcome, Rollout, Scheduler
+from gen2act_policy.outcomes import Failed, Observation, Outcome
+from gen2act_policy.scheduler import Rollout, Scheduler
 
 MAX_UNREAD = 16
 """Outcomes a slow reader may leave lying before no more of its observations are read."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -73,7 +74,7 @@ def store(tmp_path: Path) -> Iterator[LocalRedis]:
 
 
 async def until_ready(channel: grpc.aio.Channel) -> None:
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # its stub file has no methods
 
     async def ready() -> bool:
         try:

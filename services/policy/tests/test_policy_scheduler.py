@@ -12,19 +12,16 @@ from gen2act_contracts.errors import Internal, InvalidImage, Overloaded
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.cost import CostTable
 from gen2act_policy.history import Floats, LazyFrame, Pixels
-from gen2act_policy.scheduler import (
+from gen2act_policy.outcomes import (
     EXPIRED,
-    GOAL_SLICE,
     SUPERSEDED,
     Acted,
     Dropped,
     Failed,
     Observation,
     Outcome,
-    Results,
-    Rollout,
-    Scheduler,
 )
+from gen2act_policy.scheduler import GOAL_SLICE, Results, Rollout, Scheduler
 from gen2act_policy.testing import WAIT_S, FakeRuntime, free_costs
 
 GOAL: Floats = np.zeros((64, 3), np.float32)

@@ -7,7 +7,8 @@ import pytest
 from gen2act_contracts.errors import Draining
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.history import LazyFrame
-from gen2act_policy.scheduler import EXPIRED, Dropped, Observation, Outcome, Scheduler, Timing
+from gen2act_policy.outcomes import EXPIRED, Dropped, Observation, Outcome, Timing
+from gen2act_policy.scheduler import Scheduler
 from gen2act_policy.session import MAX_UNREAD, Session
 from gen2act_policy.testing import FakeRuntime, free_costs
 

@@ -1,6 +1,7 @@
 """A small bundle with random weights. Needs the package `onnx`."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,9 @@ def write_random_bundle(
     def info(label: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> object:
         return helper.make_tensor_value_info(label, kind, shape)
 
-    def save(graph: str, nodes: list, inputs: list, outputs: list, constants: list) -> None:  # type: ignore[type-arg]
+    def save(
+        graph: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: list[Any]
+    ) -> None:
         made = helper.make_graph(nodes, graph, inputs, outputs, constants)
         model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         onnx.checker.check_model(model)

@@ -118,6 +118,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.down = False
+        self.read_only = False
 
     async def get(self, key: str) -> bytes | None:
         self._check()
@@ -125,6 +126,8 @@ class MemoryStore:
 
     async def set(self, key: str, value: bytes, ttl_s: int) -> None:
         self._check()
+        if self.read_only:
+            raise StoreUnavailable("the store takes no writes")
         self.values[key] = value
 
     def _check(self) -> None:
