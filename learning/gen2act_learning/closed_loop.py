@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from gen2act_policy.local import LocalPolicy
 from gen2act_sim import World, human_video
-from numpy.typing import NDArray
 
 TERMINATE_THRESHOLD = 0.5
 TERMINATE_DEBOUNCE = 2  # consecutive ticks, as the orchestrator's stage gate

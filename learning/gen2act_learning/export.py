@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from gen2act_contracts.spec import ActionDimension, ActionSpec
 from gen2act_policy.bundle import load_bundle, write_manifest
 from gen2act_policy.runtime import OnnxRuntime, StepOutput
-from torch import Tensor, nn
 
 from .config import ModelConfig
 from .data.batches import list_episodes, pick_frames
@@ -101,16 +103,19 @@ def write_graphs(policy: Policy, folder: Path) -> None:
     ]
     for name, module, inputs, outputs in graphs:
         names = ["image"] if name == "frame_encoder" else list(inputs)
-        program = torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            input_names=names,
-            output_names=outputs,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            # torch.export warns of its own deprecated internals.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                input_names=names,
+                output_names=outputs,
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
         assert program is not None
         program.save(str(folder / f"{name}.onnx"), external_data=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -161,12 +162,23 @@ class Trainer:
         """
         self.policy.frame_encoder.load_state_dict(self.average.frame_encoder.state_dict())
         self.policy.frame_encoder.requires_grad_(False)
+        state = b"".join(t.cpu().numpy().tobytes() for t in self.average.frame_encoder.parameters())
+        cache = self.out / "features" / hashlib.sha256(state).hexdigest()[:12]
+        cache.mkdir(parents=True, exist_ok=True)
         episodes = []
         for count, path in enumerate(paths, 1):
             episode = read(path)
-            frames = np.concatenate([episode.video, episode.images])
-            features = self.policy.frame_encoder(torch.from_numpy(frames).to(self.device))
-            half = features.half().cpu().numpy()
+            if not isinstance(path, Path):
+                episodes.append(episode)
+                continue
+            stored = cache / f"{path.parent.name}-{path.stem}.npy"
+            if stored.exists():
+                half = np.load(stored)
+            else:
+                frames = np.concatenate([episode.video, episode.images])
+                features = self.policy.frame_encoder(torch.from_numpy(frames).to(self.device))
+                half = features.half().cpu().numpy()
+                np.save(stored, half)
             split = len(episode.video)
             episodes.append(replace(episode, video=half[:split], images=half[split:]))
             if count % 100 == 0:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from gen2act_learning.config import ModelConfig
 from gen2act_learning.data.episodes import Episode
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from gen2act_learning.data.batches import collate, list_episodes, pick_frames, stream
 from gen2act_learning.data.demos import make_demo
 from gen2act_learning.data.episodes import load, save

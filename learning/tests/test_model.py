@@ -1,10 +1,10 @@
+import numpy as np
 import torch
+
 from gen2act_learning.config import TrainConfig
 from gen2act_learning.data.batches import collate
 from gen2act_learning.model import Auxiliary, Policy
 from gen2act_learning.objective import losses, soft_labels
-
-import numpy as np
 
 
 def test_keys_and_values_of_a_frame_do_not_depend_on_its_place(small):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from gen2act_learning.config import TrainConfig
 from gen2act_learning.data.episodes import save
 from gen2act_learning.export import export
@@ -50,3 +51,19 @@ def test_a_checkpoint_of_another_model_is_refused(config, small):
     Trainer(config).save()
     with pytest.raises(CheckpointMismatch, match="another model"):
         Trainer(replace(config, model=replace(small, tokens=4)))
+
+
+def test_pretraining_then_training_on_frozen_features(config):
+    trainer = Trainer(
+        replace(
+            config,
+            minutes=0.06,
+            pretrain_minutes=0.03,
+            pretrain_episodes_per_step=2,
+            freeze_encoder=True,
+        )
+    )
+    trainer.run()
+    assert (trainer.out / "log-locate.csv").exists() or trainer.step > 0
+    frozen = list(trainer.policy.frame_encoder.parameters())
+    assert frozen and not any(p.requires_grad for p in frozen)
