@@ -8,8 +8,7 @@ from pydantic import Field, field_validator
 
 from gen2act_contracts.keys import VIDEO_TTL_S
 from gen2act_servicekit import ServiceSettings
-
-KNOWN_BACKENDS = ("demonstrator", "file")
+from gen2act_videogen.backends import FACTORIES
 
 
 class VideogenSettings(ServiceSettings):
@@ -37,14 +36,12 @@ class VideogenSettings(ServiceSettings):
     def _known(cls, value: str) -> str:
         names = [name.strip() for name in value.split(",") if name.strip()]
         if not names:
-            raise ValueError(f"name at least one of: {', '.join(KNOWN_BACKENDS)}")
+            raise ValueError(f"name at least one of: {', '.join(FACTORIES)}")
         for name in names:
-            if name not in KNOWN_BACKENDS:
-                near = difflib.get_close_matches(name, KNOWN_BACKENDS, 1)
+            if name not in FACTORIES:
+                near = difflib.get_close_matches(name, FACTORIES, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"unknown backend {name!r}, known: {', '.join(KNOWN_BACKENDS)}{hint}"
-                )
+                raise ValueError(f"unknown backend {name!r}, known: {', '.join(FACTORIES)}{hint}")
         return ",".join(dict.fromkeys(names))
 
     @property

@@ -18,6 +18,7 @@ from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.video import decode_mp4, encode_mp4
 from gen2act_servicekit import GrpcService
 from gen2act_servicekit.grpc_client import channel
+from gen2act_servicekit.metrics import REGISTRY
 from gen2act_servicekit.redis import connect
 from gen2act_servicekit.testing import LocalRedis, eventually
 from gen2act_videogen.service import start
@@ -153,12 +154,17 @@ async def test_the_same_request_is_answered_from_the_store(
     assert (third.cached, third.video_id) == (False, first.video_id)
 
 
+def generations_made() -> float:
+    labels = {"backend": "demonstrator", "outcome": "made"}
+    return REGISTRY.get_sample_value("gen2act_videogen_generations_total", labels) or 0.0
+
+
 async def test_concurrent_equal_requests_give_one_video(stub: Stub) -> None:
     request = a_request(seed=103)
+    before = generations_made()
     answers = await asyncio.gather(*(generate(stub, request) for _ in range(4)))
-    videos = [video for _, video in answers]
-    assert sum(not video.cached for video in videos) >= 1
-    assert len({video.video_id for video in videos}) == 1
+    assert len({video.video_id for _, video in answers}) == 1
+    assert generations_made() - before == 1
 
 
 async def test_an_uploaded_recording_becomes_the_goal_video(

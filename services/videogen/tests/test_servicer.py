@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -53,7 +53,7 @@ def a_request(seed: int = 0, task: str = "open the drawer") -> pb.videogen.Gener
     )
 
 
-async def outcome(call: AsyncIterator[pb.videogen.GenerateEvent]) -> Gen2ActError | None:
+async def outcome(call: AsyncIterable[pb.videogen.GenerateEvent]) -> Gen2ActError | None:
     try:
         async for _ in call:
             pass
@@ -160,3 +160,18 @@ async def test_over_long_names_are_refused(field: str) -> None:
         error = await outcome(stub.Generate(request, timeout=20))
     assert error is not None and error.code == "INVALID_INPUT"
     assert len(str(error)) < 200
+
+
+async def test_an_instruction_that_is_not_utf8_fails_its_call_only() -> None:
+    async with served(ScriptedBackend()) as (service, stub):
+        async with channel(service.address) as connection:
+            call = connection.unary_stream(
+                "/gen2act.v1.VideoGeneration/Generate",
+                request_serializer=bytes,
+                response_deserializer=bytes,
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in call(b"\x0a\x04op\xff\xfe", timeout=20):
+                    pass
+        assert "UTF-8" in (caught.value.details() or "")
+        assert await outcome(stub.Generate(a_request(), timeout=20)) is None

@@ -7,14 +7,17 @@ A learned model or a client of a remote engine is added as one file here and one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gen2act_videogen.backend import VideoBackend
 from gen2act_videogen.backends.demonstrator import DemonstratorBackend
 from gen2act_videogen.backends.recording import RecordingBackend
-from gen2act_videogen.settings import VideogenSettings
 from gen2act_videogen.store import VideoStore
 
-Factory = Callable[[VideogenSettings, VideoStore], VideoBackend]
+if TYPE_CHECKING:
+    from gen2act_videogen.settings import VideogenSettings  # which reads the registry's names
+
+Factory = Callable[["VideogenSettings", VideoStore], VideoBackend]
 
 FACTORIES: Mapping[str, Factory] = {
     "demonstrator": lambda settings, store: DemonstratorBackend(
