@@ -85,6 +85,10 @@ def _streaming(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]
                         yield reply
                 else:  # a coroutine that writes through the context
                     await replies
+                # When the client goes away, grpc.aio first ends the request iterator as if all
+                # were well and cancels in the next turn of the loop: let it, so that the stream
+                # is not counted as OK.
+                await asyncio.sleep(0)
             except Exception as error:
                 await _fail(context, error, method)
 

