@@ -87,7 +87,8 @@ class Stack:
         deadline = loop.time() + READY_S
         for check in service_checks(self.ports):
             while missing := await asyncio.to_thread(check.ready):
-                if loop.time() > deadline:
+                ended = self._running[check.name].poll() is not None
+                if ended or loop.time() > deadline:
                     raise AssertionError(f"{check.name}: {missing}\n{self.log(check.name)}")
                 await asyncio.sleep(0.05)
 
@@ -117,10 +118,12 @@ class Stack:
             frame[20:40, 3 * index : 3 * index + 16] = (220, 160, 120)
         async with self.client() as client:
             response = await client.post(
-                "/videos", files={"file": ("me.mp4", encode_mp4(frames, 8.0), "video/mp4")}
+                "/videos",
+                content=encode_mp4(frames, 8.0),
+                headers={"Content-Type": "video/mp4"},
             )
-        assert response.is_success, response.text
-        return str(response.json()["id"])
+        assert response.status_code == 201, response.text
+        return str(response.json()["video_id"])
 
     async def submit(self, **body: Any) -> str:
         async with self.client() as client:
