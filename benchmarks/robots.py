@@ -35,6 +35,7 @@ class Run:
     batch: list[int] = field(default_factory=list)
     dropped: int = 0
     unanswered: int = 0
+    errors: list[str] = field(default_factory=list)
     late_start_ms: list[float] = field(default_factory=list)
     """How late the load generator itself sent; large values invalidate a run."""
 
@@ -205,7 +206,7 @@ async def _robot(
         for answered in itertools.count(1):
             reply = await stream.read()
             if reply is grpc.aio.EOF:
-                return
+                raise ConnectionError(f"the stream ended: {await stream.details()}")
             now = time.perf_counter()
             sequence = answered if raw else (reply.action.sequence or reply.dropped.sequence)
             was_due = sent.pop(sequence)
@@ -223,6 +224,8 @@ async def _robot(
         sent[sequence] = due if now - due > 0.005 else now
         if due >= counted_from:
             run.late_start_ms.append(1e3 * (now - due))
+        if listener.done():
+            break
         await stream.write(message)
         due += period
     end = time.perf_counter() + DRAIN_S
@@ -230,6 +233,9 @@ async def _robot(
         await asyncio.sleep(0.01)
     run.unanswered += sum(was_due >= counted_from for was_due in sent.values())
     listener.cancel()
+    failure = None if listener.cancelled() or not listener.done() else listener.exception()
+    if failure is not None:
+        run.errors.append(str(failure))
 
 
 def _request(

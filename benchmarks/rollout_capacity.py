@@ -67,6 +67,7 @@ def capacity(kind: str, home: House, seconds: float, limit: int) -> dict[str, An
                 and latency["p99"] < PERIOD_MS
                 and run.dropped == 0
                 and run.unanswered == 0
+                and not run.errors
             )
             trial = {
                 "robots": robots,
@@ -76,6 +77,7 @@ def capacity(kind: str, home: House, seconds: float, limit: int) -> dict[str, An
                 "mean_batch": round(sum(run.batch) / max(1, len(run.batch)), 2),
                 "dropped": run.dropped,
                 "unanswered": run.unanswered,
+                "errors": sorted(set(run.errors)),
                 "sent_late_ms": percentiles(run.late_start_ms),
             }
             print(kind, trial)
@@ -102,6 +104,7 @@ def main() -> None:
     result = {
         "model": str(arguments.bundle or "random weights"),
         "threads": arguments.threads,
+        "limit": arguments.limit,
         "robots": ours["robots"],
         "naive_robots": naive["robots"],
         "policy": ours,
