@@ -12,7 +12,7 @@ from gen2act_contracts.frames import Frame
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
 from gen2act_robot.robot import Action, ResetRequest, RobotObservation
-from gen2act_robot.testing import MockRobot
+from gen2act_robot.testing import MockRobot, until
 from harness.bundle import SIZE
 
 
@@ -53,11 +53,12 @@ class StagedRobot(MockRobot):
 async def attached(
     robot: MockRobot, robot_id: str, *, orchestrator: str, policy: str
 ) -> AsyncIterator[RobotClient]:
-    """The real robot client around `robot`, in this event loop, until the block ends."""
+    """The real robot client around `robot`, attached, in this event loop, until the block ends."""
     client = RobotClient(robot, ClientConfig(robot_id, orchestrator, LoopConfig(policy)))
     stop = asyncio.Event()
     running = asyncio.create_task(client.run(stop))
     try:
+        await until(lambda: client.session.attachments == 1 or running.done(), what="attaching")
         yield client
     finally:
         stop.set()

@@ -66,6 +66,10 @@ class Stack:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def ended(self, name: str, deadline_s: float = 30.0) -> int:
+        """Exit status of a process that is expected to give up by itself."""
+        return self._running.pop(name).wait(deadline_s)
+
     def stop_all(self) -> None:
         """Ends everything; those that do not drain in time are killed."""
         for process in self._running.values():
