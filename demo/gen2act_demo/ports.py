@@ -45,14 +45,19 @@ class Ports:
         return f"http://{HOST}:{self.http}"
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
+def _bound(wanted: int) -> socket.socket:
+    """A socket on the wanted port, or on any other if it is taken or 0."""
+    for port in (wanted, 0):
+        probe = socket.socket()
+        # As servers do: a port whose last connections still linger is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
-            return False
-    return True
+            probe.close()
+        else:
+            return probe
+    raise OSError(f"no free TCP port on {HOST}")
 
 
 def choose(*, prefer: Ports | None = None) -> Ports:
@@ -62,15 +67,10 @@ def choose(*, prefer: Ports | None = None) -> Ports:
     is chosen, so that they differ; another program may still take one before it is used.
     """
     held: list[socket.socket] = []
-    chosen: dict[str, int] = {}
     try:
         for field in fields(Ports):
-            wanted = getattr(prefer, field.name) if prefer is not None else 0
-            probe = socket.socket()
-            held.append(probe)
-            probe.bind((HOST, wanted if wanted and _is_free(wanted) else 0))
-            chosen[field.name] = probe.getsockname()[1]
+            held.append(_bound(getattr(prefer, field.name) if prefer is not None else 0))
+        return Ports(*(probe.getsockname()[1] for probe in held))
     finally:
         for probe in held:
             probe.close()
-    return Ports(**chosen)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ import httpx
 import psutil
 
 from gen2act_demo.ports import HOST, Ports
+
+# What the process manager logs when one of its processes ends.
+_FIRST_END = re.compile(r"(?P<name>\w+)\.1 stopped \(rc=(?P<status>-?\d+)\)")
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -151,14 +155,18 @@ class System:
 
     def raise_if_ended(self) -> None:
         """Raises SystemFailed if the process manager is gone (it ends when any process does)."""
-        if self._manager is not None and self._manager.poll() is not None:
-            raise SystemFailed(f"a process ended unexpectedly\n{self.log_tail()}")
+        if self._manager is None or self._manager.poll() is None:
+            return
+        first = _FIRST_END.search(self.log.read_text(errors="replace"))
+        name = first["name"] if first else ""
+        what = f"{name} ended (exit status {first['status']})" if first else "the system ended"
+        raise SystemFailed(f"{what}; it said:\n{self.log_tail(name)}")
 
     def log_tail(self, name: str = "", lines: int = 15) -> str:
         """The last lines of the log, of one process if named."""
         text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        of_name = [line for line in text if f" {name} " in line] if name else []
-        return "\n".join(f"  | {line}" for line in (of_name or text)[-lines:])
+        of_name = [line for line in text if f" {name}.1 " in line] if name else []
+        return "\n".join(f"  {line}" for line in (of_name or text)[-lines:])
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this run that is still there, orphans included."""

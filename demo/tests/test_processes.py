@@ -53,9 +53,11 @@ def test_processes_that_ignore_being_asked_are_gone_after_stop(tmp_path: Path) -
 
 
 def test_a_process_that_ends_is_reported_with_what_it_said(tmp_path: Path) -> None:
-    with system(tmp_path, doomed="echo no such bundle; exit 3") as running:
+    with system(tmp_path, other="sleep 60", doomed="echo no such bundle; exit 3") as running:
         never = processes.Check("doomed", lambda: "not listening")
-        with pytest.raises(processes.SystemFailed, match="no such bundle"):
+        with pytest.raises(
+            processes.SystemFailed, match=r"doomed ended \(exit status 3\)[^!]*no such bundle"
+        ):
             running.wait_until_ready([never], timeout_s=10)
 
 

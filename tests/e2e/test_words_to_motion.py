@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,14 +15,16 @@ import pytest
 from PIL import Image
 
 from gen2act_contracts.video import decode_mp4
+from harness.bundle import write_bundle
 
 ROOT = Path(__file__).parents[2]
 
 
-def demo(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def demo(output: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gen2act_demo", "--output", str(output), "run", *arguments],
         cwd=ROOT,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=240,
@@ -53,16 +59,56 @@ def test_pictures_show_every_stage(coffee: tuple[Path, str]) -> None:
 
 def test_all_processes_are_gone_afterwards(coffee: tuple[Path, str]) -> None:
     output, _ = coffee
-    left = [
-        process.info
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if any(str(output) in word for word in process.info["cmdline"] or [])
-    ]
-    assert not left
+    assert not left_behind(output)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    environment = {**os.environ, "GEN2ACT_BUNDLE": str(write_bundle(tmp_path / "bundle"))}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gen2act_demo", "--output", str(tmp_path), "run"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:  # until the robot is about to move
+        if "imagining" in line:
+            break
+    assert len(left_behind(tmp_path)) >= 6  # manager, Redis, three services, robot
+
+    running.send_signal(number)
+
+    status = running.wait(30)
+    running.stdout.close()
+    assert status in (130, 143, -signal.SIGKILL)
+    wait_for(lambda: not left_behind(tmp_path))
+
+
+def left_behind(output: Path) -> list[str]:
+    """Processes of the demo that writes to `output`, known by their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(output) in process.environ().get("DATA_DIR", ""):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "condition not met in time"
+        time.sleep(0.05)
 
 
 def test_an_activity_that_nobody_knows_is_refused_readably(tmp_path: Path) -> None:
-    finished = demo(tmp_path, "--activity", "philosophise")
+    bundle = write_bundle(tmp_path / "bundle")
+    finished = demo(tmp_path, "--activity", "philosophise", GEN2ACT_BUNDLE=str(bundle))
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr
     assert "GEN2ACT_LLM" in finished.stdout + finished.stderr
