@@ -28,6 +28,7 @@ from gen2act_orchestrator.service.deps import Deps
 from gen2act_orchestrator.service.fleet import Fleet
 from gen2act_orchestrator.service.planning import PlanningDesk
 from gen2act_orchestrator.service.ports import Planner
+from gen2act_orchestrator.service.settings import RunSettings
 from gen2act_orchestrator.service.sweeper import Sweeper
 from gen2act_orchestrator.service.tasks import TaskService
 from gen2act_orchestrator.settings import OrchestratorSettings
@@ -68,14 +69,19 @@ class Orchestrator:
 
 @asynccontextmanager
 async def orchestrator(
-    settings: OrchestratorSettings, registry: CollectorRegistry
+    settings: OrchestratorSettings,
+    registry: CollectorRegistry,
+    run: RunSettings | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """A replica with its gateway listening and its background work going on.
+
+    Args:
+        run: bounds to use instead of those in `settings`; tests are in a hurry.
 
     Raises:
         ConfigurationError: an address is taken or cannot be read.
     """
-    run = settings.run
+    run = run or settings.run
     async with contextlib.AsyncExitStack() as stack:
         redis = connect(settings.redis_url)
         stack.push_async_callback(redis.aclose)

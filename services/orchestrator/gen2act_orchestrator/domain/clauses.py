@@ -20,7 +20,7 @@ _VERBS = frozenset(_VERB_LIST.split())
 
 _NUMBERED = re.compile(r"(?:^|\s)\(?\d{1,2}[.):]\s+|(?:^|\n)\s*[-*•]\s+")
 _HARD = re.compile(
-    r"\n|;|,?\s*\b(?:and\s+then|then|after\s+that|afterwards|next|finally)\b,?|(?<=\w)[.!?](?=\s|$)",
+    r"\n|;|,?\s*\b(?:and\s+)?(?:then|after\s+that|afterwards|next|finally)\b,?|(?<=\w)[.!?](?=\s|$)",
     re.IGNORECASE,
 )
 _LEADING = re.compile(r"^(?:first|second|third|lastly|also|to start)\b[ ,]*|^and\s+", re.IGNORECASE)
@@ -29,6 +29,7 @@ _PAIR = re.compile(r"^(\w+) (?:and|&) (\w+) (.+)$", re.IGNORECASE)
 _PRONOUN = re.compile(
     r"^(\w+(?: (?:up|down|on|off|out|in|away))?) (?:it|them)\b(.*)$", re.IGNORECASE
 )
+_INTO_IT = re.compile(r"\b(in|into|inside|on|onto|under|to|from) it\b", re.IGNORECASE)
 _OBJECT = re.compile(
     r"^\w+ (?:(?:up|down|on|off|out|in|away) )?((?:the|a|an|my|your|this|that)\b.*?)"
     r"(?: (?:in|into|inside|on|onto|to|from|under|with|of|away|at|off|out|up|down)\b.*)?$",
@@ -64,15 +65,26 @@ def _first_part(text: str) -> str:
 
 
 def _resolve_pronouns(clauses: list[str]) -> list[str]:
-    """ "open the drawer", "close it" → "close the drawer": a video prompt stands alone."""
+    """ "open the drawer", "close it" → "close the drawer": a video prompt stands alone.
+
+    What was opened is what gets closed and what things are put into; any other "it" is the last
+    thing spoken of.
+    """
     resolved: list[str] = []
-    spoken_of: str | None = None
+    last: str | None = None
+    opened: str | None = None
     for clause in clauses:
+        if container := opened or last:
+            clause = _INTO_IT.sub(rf"\1 {container}", clause)
         pronoun = _PRONOUN.match(clause)
-        if pronoun and spoken_of:
-            clause = f"{pronoun[1]} {spoken_of}{pronoun[2]}"
+        meant = opened if pronoun and pronoun[1].lower() in ("close", "shut") and opened else last
+        if pronoun and meant:
+            clause = f"{pronoun[1]} {meant}{pronoun[2]}"
+            last = meant
         elif found := _OBJECT.match(clause):
-            spoken_of = found[1]
+            last = found[1]
+            if clause.lower().startswith("open "):
+                opened = last
         resolved.append(clause)
     return resolved
 
@@ -107,7 +119,8 @@ def plan_offline(instruction: str) -> tuple[str, ...]:
         if activity is not None:
             stages.extend(activity)
         elif _is_imperative(clause):
-            stages.append(clean_stage(clause[0].lower() + clause[1:]))
+            verb, rest = clause.split(maxsplit=1)
+            stages.append(clean_stage(f"{verb.lower()} {rest}"))
         else:
             raise UnknownActivity(
                 f"cannot split {clause[:120]!r} into motions without a language model. Known "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Json: TypeAlias = str | int | float | bool | list["Json"] | dict[str, "Json"] | None
+Detail: TypeAlias = str | int | float | bool | list[str] | None
 
 # Progress within a state. All other events are transitions and are written with the task.
 VIDEO_PROGRESS = "video.progress"
@@ -19,7 +19,7 @@ class Event:
     type: str  # "task.<status>", "stage.<status>", "stage.restarted", VIDEO_PROGRESS or TICK
     at: float  # [s, Unix]
     stage: int | None = None  # number of the stage, from 0
-    data: dict[str, Json] = field(default_factory=dict)
+    data: dict[str, Detail] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

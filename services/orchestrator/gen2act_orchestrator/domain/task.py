@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gen2act_orchestrator.domain.events import Event, Json
+from gen2act_orchestrator.domain.events import Detail, Event
 from gen2act_orchestrator.domain.stage import ENDED, Failure, Stage
 
 
@@ -80,7 +80,7 @@ class Change:
 
 def task_event(task: Task, now: float) -> Event:
     """The event that tells of the task's present status."""
-    data: dict[str, Json] = {"status": task.status.value}
+    data: dict[str, Detail] = {"status": task.status.value}
     if task.robot_id is not None:
         data["robot_id"] = task.robot_id
     if task.status is TaskStatus.WAITING_FOR_ROBOT:
@@ -95,7 +95,7 @@ def task_event(task: Task, now: float) -> Event:
 
 def stage_event(stage: Stage, now: float) -> Event:
     """The event that tells of the stage's present status."""
-    data: dict[str, Json] = {
+    data: dict[str, Detail] = {
         "status": stage.status.value,
         "task": stage.task,
         "attempt": stage.attempts,

@@ -12,7 +12,7 @@ import structlog
 from gen2act_contracts.errors import Gen2ActError, VideoRejected
 from gen2act_contracts.spec import ActionSpec, check_compatible
 from gen2act_orchestrator.domain import transitions
-from gen2act_orchestrator.domain.events import VIDEO_PROGRESS, Event, Json
+from gen2act_orchestrator.domain.events import VIDEO_PROGRESS, Detail, Event
 from gen2act_orchestrator.domain.stage import Stage, Video
 from gen2act_orchestrator.service.deps import Deps
 from gen2act_orchestrator.service.ledger import Ledger
@@ -144,7 +144,7 @@ class StageRunner:
             now = time.monotonic()
             if now - told_at >= self._settings.progress_every_s or fraction >= 1:
                 told_at = now
-                data: dict[str, Json] = {"fraction": round(fraction, 3), "phase": phase[:80]}
+                data: dict[str, Detail] = {"fraction": round(fraction, 3), "phase": phase[:80]}
                 recorder.add(Event(VIDEO_PROGRESS, self._deps.clock(), stage.index, data))
 
         return await outlast(
