@@ -43,7 +43,8 @@ class _Step(nn.Module):
         self, history: Tensor, goal: Tensor, proprioception: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         robot = self.policy.robot_resampler(history)
-        return tuple(self.policy.act(robot, goal, proprioception))
+        out = self.policy.act(robot, goal, proprioception)
+        return out.action, out.gripper, out.terminate
 
 
 class Trained(NamedTuple):

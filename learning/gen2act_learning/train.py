@@ -218,7 +218,7 @@ class Trainer:
     def train_until(
         self,
         minutes: float,
-        batches: Iterator[Batch] | Iterator[FrameBatch],
+        batches: Iterator[Batch | FrameBatch],
         validation: Sequence[Path | Episode],
         log: Log,
     ) -> None:

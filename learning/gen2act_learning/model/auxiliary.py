@@ -15,6 +15,8 @@ class TrackTransformer(nn.Module):
     Predicted as displacement from the first frame, in units of the image side.
     """
 
+    frequencies: Tensor  # [6], of the points' sine embedding
+
     def __init__(self, cfg: ModelConfig, frames: int) -> None:
         super().__init__()
         self.frames = frames

@@ -16,6 +16,8 @@ class Keypoints(nn.Module):
     millimetres and is learned within minutes.
     """
 
+    grid: Tensor  # [s * s, 2] positions in [-1, 1]
+
     def __init__(self, channels: int, points: int, tokens: int, width: int, side: int) -> None:
         super().__init__()
         self.near = nn.Conv2d(channels, points, 3, padding=1)
@@ -41,6 +43,8 @@ class FrameEncoder(nn.Module):
 
     uint8 [B, S, S, 3] RGB -> features [B, K, W] with K = (S / 32)^2 + keypoint tokens.
     """
+
+    positions: Tensor  # [patches, W]
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
@@ -101,20 +105,24 @@ class ResamplerLayer(nn.Module):
         return latents + self.ff(self.ff_norm(latents))
 
 
+def _attention(layer: nn.Module) -> Attention:
+    assert isinstance(layer, ResamplerLayer)  # nn.ModuleList forgets the type
+    return layer.attention
+
+
 class Resampler(nn.Module):
     """Perceiver-Resampler: T frames of K tokens -> N tokens."""
 
     def __init__(self, cfg: ModelConfig, frames: int) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.randn(cfg.tokens, cfg.width) * 0.1)
-        self.layers = nn.ModuleList(
-            ResamplerLayer(cfg, frames) for _ in range(cfg.resampler_layers)
-        )
+        layers = [ResamplerLayer(cfg, frames) for _ in range(cfg.resampler_layers)]
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(cfg.width)
 
     def project(self, features: Tensor) -> Tensor:
         """Per-frame keys and values of every layer: [..., K, W] -> [L, ..., K, 2W]."""
-        return torch.stack([layer.attention.project(features) for layer in self.layers])
+        return torch.stack([_attention(layer).project(features) for layer in self.layers])
 
     def resample(self, kv: Tensor) -> Tensor:
         """kv [L, B, T, K, 2W] -> tokens [B, N, W]."""

@@ -25,6 +25,8 @@ class ActionLogits(NamedTuple):
 class Policy(nn.Module):
     """Everything that serves; training-only heads live in :mod:`.auxiliary`."""
 
+    center: Tensor  # [3] of the workspace [m]
+
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         self.cfg = cfg

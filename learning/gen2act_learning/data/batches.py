@@ -1,0 +1,175 @@
+"""Batches of whole episodes: each frame is encoded once and serves all its time steps."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from .episodes import Episode, load
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """E episodes, M = sum of their robot frames, S policy samples."""
+
+    video: Tensor  # uint8 [E, V, S, S, 3], or features [E, V, K, W]
+    hand: Tensor  # [E, V, 4] position [m], closed
+    points: Tensor  # [E, P, 2]
+    tracks: Tensor  # [E, P, V, 2]
+    visible: Tensor  # [E, P, V]
+    frames: Tensor  # uint8 [M, S, S, 3], or features [M, K, W]
+    state: Tensor  # [M, 4] end-effector position [m], gripper opening
+    episode: Tensor  # [S] index into E
+    history: Tensor  # [S, H] indices into M, oldest first
+    actions: Tensor  # [S, h, D] [m]
+    gripper: Tensor  # [S, h] closed
+    terminate: Tensor  # [S]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(**{k: v.to(device, non_blocking=True) for k, v in self.__dict__.items()})
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Single frames of many episodes with what is to be located in them."""
+
+    images: Tensor  # uint8 [B, S, S, 3]
+    place: Tensor  # [B, 4] hand or end-effector position [m], closed in [0, 1]
+
+    def to(self, device: torch.device) -> FrameBatch:
+        return FrameBatch(self.images.to(device), self.place.to(device))
+
+
+def collate_frames(episodes: list[Episode], rng: np.random.Generator, each: int) -> FrameBatch:
+    """``each`` random frames of the video and of the robot per episode."""
+    images, places = [], []
+    for episode in episodes:
+        hand = np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)
+        closed = 1 - episode.gripper_opening[:, None]
+        robot = np.concatenate([episode.ee_position_m, closed], 1)
+        for frames, place in ((episode.video, hand), (episode.images, robot)):
+            chosen = rng.choice(len(frames), each, replace=False)
+            images.append(np.asarray(frames[chosen]))
+            places.append(place[chosen])
+    return FrameBatch(
+        torch.from_numpy(np.concatenate(images)),
+        torch.from_numpy(np.concatenate(places).astype(np.float32)),
+    )
+
+
+def pick_frames(count: int, wanted: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Sorted frame indices, first and last included; evenly spaced without ``rng``."""
+    if rng is None or count <= wanted:
+        return np.linspace(0, count - 1, wanted).round().astype(int)
+    inner = rng.choice(np.arange(1, count - 1), wanted - 2, replace=False)
+    return np.concatenate([[0], np.sort(inner), [count - 1]])
+
+
+def collate(
+    episodes: list[Episode], rng: np.random.Generator, cfg: ModelConfig, times: int
+) -> Batch:
+    """Whole episodes with ``times`` policy samples each."""
+    rows: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("video", "hand", "points", "tracks", "visible", "frames", "state")
+    }
+    owner: list[int] = []
+    history: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    gripper: list[np.ndarray] = []
+    terminate: list[float] = []
+    offset = 0
+    for index, episode in enumerate(episodes):
+        keep = pick_frames(len(episode.video), cfg.goal_frames, rng)
+        rows["video"].append(np.asarray(episode.video)[keep])
+        rows["hand"].append(
+            np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)[keep]
+        )
+        rows["points"].append(episode.points)
+        rows["tracks"].append(episode.tracks[:, keep])
+        rows["visible"].append(episode.visible[:, keep])
+        rows["frames"].append(np.asarray(episode.images))
+        rows["state"].append(
+            np.concatenate([episode.ee_position_m, episode.gripper_opening[:, None]], 1)
+        )
+        length = len(episode.images)
+        for t in rng.choice(length, min(times, length), replace=False):
+            owner.append(index)
+            history.append(offset + np.clip(np.arange(t - cfg.history + 1, t + 1), 0, None))
+            ahead = np.clip(np.arange(t, t + cfg.chunk), None, length - 1)
+            actions.append(episode.actions_m[ahead])
+            gripper.append(episode.gripper_closed[ahead])
+            terminate.append(float(episode.terminate[t]))
+        offset += length
+    stacked = {
+        key: np.stack(value) for key, value in rows.items() if key not in ("frames", "state")
+    }
+    arrays = {
+        **stacked,
+        "frames": np.concatenate(rows["frames"]),
+        "state": np.concatenate(rows["state"]).astype(np.float32),
+        "episode": np.asarray(owner),
+        "history": np.stack(history),
+        "actions": np.stack(actions).astype(np.float32),
+        "gripper": np.stack(gripper).astype(np.float32),
+        "terminate": np.asarray(terminate, np.float32),
+    }
+    arrays["visible"] = arrays["visible"].astype(np.float32)
+    return Batch(**{key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in arrays.items()})
+
+
+def list_episodes(folders: tuple[str, ...]) -> list[Path]:
+    """Every episode below the folders; raises when there is none."""
+    paths = sorted(p for folder in folders for p in Path(folder).glob("*.npz") if p.name[0] != ".")
+    if not paths:
+        raise FileNotFoundError(
+            f"no episodes in {', '.join(folders)}; make some with `gen2act-data demos`"
+        )
+    return paths
+
+
+def read(item: Path | Episode) -> Episode:
+    """An episode in memory as it is, one on disk loaded."""
+    return item if isinstance(item, Episode) else load(item)
+
+
+def stream(
+    items: Sequence[Path | Episode],
+    make: Callable[[list[Episode], np.random.Generator], T],
+    *,
+    episodes: int,
+    seed: int,
+    ahead: int = 3,
+) -> Iterator[T]:
+    """Endless batches ``make(chosen episodes, rng)``, prepared by one background thread."""
+    if len(items) < episodes:
+        raise ValueError(f"{len(items)} episodes are fewer than the {episodes} of one step")
+    ready: queue.Queue[T | BaseException] = queue.Queue(maxsize=ahead)
+
+    def produce() -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            while True:
+                order = rng.permutation(len(items))
+                for i in range(0, len(order) - episodes + 1, episodes):
+                    chosen = [read(items[j]) for j in order[i : i + episodes]]
+                    ready.put(make(chosen, rng))
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=produce, daemon=True).start()
+    while True:
+        item = ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        yield item

@@ -1,0 +1,96 @@
+"""Dataset aggregation: the policy acts, the scripted expert says what it would have done.
+
+Cheap in simulation because the experts can label any state. Data made here are kept apart from
+demonstrations, so that plain behaviour cloning can be reproduced without them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen2act_policy.local import LocalPolicy
+from gen2act_sim import ACTIVITIES, TASKS, DemonstrationFailed, World
+
+from .demos import FIRST_TRAINING_SEED, video_arrays, world_for
+from .episodes import Episode, jpeg_round_trip, save
+
+POLICY_TICKS = 26  # then the expert takes over and finishes, so that the next stage can begin
+MAX_TICKS = 45
+REST_TICKS = 3  # ticks recorded after the expert is done: terminate = 1
+
+
+def record(
+    policy: LocalPolicy, world: World, task: str, rng: np.random.Generator, *, expert_share: float
+) -> tuple[Episode, bool]:
+    """One stage from the world as it is; True if the policy finished it without the expert."""
+    arrays = video_arrays(world.get_state(), task, int(rng.integers(1 << 31)), rng)
+    policy.start(arrays["video"])
+    world.begin_stage(task)
+    rows: dict[str, list[np.ndarray]] = {
+        key: []
+        for key in (
+            "images",
+            "ee_position_m",
+            "gripper_opening",
+            "actions_m",
+            "gripper_closed",
+            "terminate",
+        )
+    }
+    rested = 0
+    alone = True
+    for tick in range(MAX_TICKS):
+        seen = world.observe()
+        delta, closed = world.expert_action()
+        done = bool(world.expert_done())
+        chunk, _ = policy.act(seen.image, [*seen.ee_position_m, seen.gripper_opening])
+        values = (
+            seen.image,
+            seen.ee_position_m,
+            seen.gripper_opening,
+            np.zeros(3) if done else delta,
+            closed,
+            done,
+        )
+        for key, value in zip(rows, values, strict=True):
+            rows[key].append(np.asarray(value))
+        rested = rested + 1 if done else 0
+        if rested > REST_TICKS:
+            break
+        expert_acts = tick >= POLICY_TICKS or rng.random() < expert_share
+        alone &= tick < POLICY_TICKS
+        if expert_acts and not done:
+            world.step(np.asarray(delta), float(closed))
+        else:
+            world.step(chunk.values[0].astype(float), float(chunk.gripper[0]))
+    if not rested:
+        raise DemonstrationFailed(f"the expert could not finish {task}")
+    images = jpeg_round_trip(np.stack(rows.pop("images")).astype(np.uint8), rng)
+    stacked: dict[str, Any] = {k: np.stack(v).astype(np.float32) for k, v in rows.items()}
+    return Episode(task=task, images=images, **arrays, **stacked), alone
+
+
+def make_corrections(
+    policy: LocalPolicy, activity: str, seed: int, folder: Path, *, expert_share: float
+) -> tuple[int, int]:
+    """Record every stage of an activity as a chain; returns (episodes, of them unaided)."""
+    if seed < FIRST_TRAINING_SEED:
+        raise ValueError(f"seed {seed} is reserved for evaluation (< {FIRST_TRAINING_SEED})")
+    tasks = ACTIVITIES[activity]
+    rng = np.random.default_rng(seed)
+    world = world_for(TASKS[tasks[0]].scene, seed)
+    made = unaided = 0
+    for index, task in enumerate(tasks):
+        if index:
+            world.go_to_reset_pose()
+        try:
+            episode, alone = record(policy, world, task, rng, expert_share=expert_share)
+        except DemonstrationFailed:
+            break
+        save(episode, folder, f"{task}-{seed}")
+        made += 1
+        unaided += alone
+    return made, unaided

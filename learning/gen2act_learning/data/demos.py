@@ -1,0 +1,72 @@
+"""Demonstrations from the simulator's scripted experts, with paired human videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen2act_sim import TASKS, DemonstrationFailed, World, human_video, robot_demo
+
+from .episodes import Episode, jpeg_round_trip, save
+
+TRACKED_POINTS = 16
+# Seeds below this are for evaluation only; no demonstration may use them.
+FIRST_TRAINING_SEED = 10_000
+
+_worlds: dict[str, World] = {}
+
+
+def world_for(scene: str, seed: int) -> World:
+    """One world per scene and process: building a scene costs more than resetting it."""
+    if scene in _worlds:
+        _worlds.pop(scene).close()
+    _worlds[scene] = World(scene, seed)
+    return _worlds[scene]
+
+
+def video_arrays(state: bytes, task: str, seed: int, rng: np.random.Generator) -> dict[str, Any]:
+    """The human video of ``state`` as the arrays of an :class:`Episode`."""
+    video = human_video(state, task, seed, points=TRACKED_POINTS)
+    side = video.frames.shape[1]
+    return {
+        "video": jpeg_round_trip(video.frames, rng),
+        "hand_position_m": video.hand_positions_m.astype(np.float32),
+        "hand_closed": np.asarray(video.hand_closed, np.float32),
+        "points": (video.points0_px / side).astype(np.float32),
+        "tracks": (video.tracks_px / side).astype(np.float32),
+        "visible": np.asarray(video.visible, bool),
+    }
+
+
+def make_demo(task: str, seed: int, folder: Path) -> bool:
+    """Record one paired episode; False when an expert failed (nothing is written)."""
+    if seed < FIRST_TRAINING_SEED:
+        raise ValueError(f"seed {seed} is reserved for evaluation (< {FIRST_TRAINING_SEED})")
+    name = f"{task}-{seed}"
+    if (folder / f"{name}.npz").exists():
+        return True
+    rng = np.random.default_rng(seed)
+    world = world_for(TASKS[task].scene, seed)
+    world.reset(task)
+    state = world.get_state()
+    try:
+        demo = robot_demo(world, task, seed, noise=float(rng.choice([0.0, 0.01, 0.02, 0.03])))
+        arrays = video_arrays(state, task, seed + 1, rng)
+    except DemonstrationFailed:
+        return False
+    if not demo.success:
+        return False
+    episode = Episode(
+        task=task,
+        images=jpeg_round_trip(demo.images, rng),
+        ee_position_m=demo.ee_position_m.astype(np.float32),
+        gripper_opening=np.asarray(demo.gripper_opening, np.float32),
+        actions_m=demo.actions_m.astype(np.float32),
+        gripper_closed=np.asarray(demo.gripper_closed, np.float32),
+        terminate=np.asarray(demo.terminate, np.float32),
+        **arrays,
+    )
+    save(episode, folder, name)
+    return True
