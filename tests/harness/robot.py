@@ -11,7 +11,7 @@ import numpy as np
 from gen2act_contracts.frames import Frame
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
-from gen2act_robot.robot import Action, ResetRequest, RobotObservation
+from gen2act_robot.robot import Action, ResetRequest, Robot, RobotObservation
 from gen2act_robot.testing import MockRobot, until
 from harness.bundle import SIZE
 
@@ -51,7 +51,7 @@ class StagedRobot(MockRobot):
 
 @asynccontextmanager
 async def attached(
-    robot: MockRobot, robot_id: str, *, orchestrator: str, policy: str
+    robot: Robot, robot_id: str, *, orchestrator: str, policy: str
 ) -> AsyncIterator[RobotClient]:
     """The real robot client around `robot`, attached, in this event loop, until the block ends."""
     client = RobotClient(robot, ClientConfig(robot_id, orchestrator, LoopConfig(policy)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ from gen2act_contracts.spec import ActionDimension
 from gen2act_contracts.video import decode_mp4
 from gen2act_robot.client import ClientConfig, RobotClient
 from gen2act_robot.commands import LoopConfig
+from gen2act_robot.drivers import load_driver
 from gen2act_robot.robot import RobotLimits
 from gen2act_robot.testing import until
 from gen2act_robot.transport import Backoff
@@ -24,6 +27,7 @@ from harness.stack import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ROOT = Path(__file__).parents[2]
 STAGES = ["open the drawer", "close the drawer"]
 
 
@@ -315,6 +319,32 @@ async def test_a_robot_that_measures_nan_is_stopped_and_the_task_says_why(
     assert task.status == "failed"
     assert task.failure is not None and "nan" in task.failure.message.lower()
     assert robot.recorded.stops
+
+
+async def test_the_driver_in_the_documents_moves(
+    stack: Stack, video: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    robot = load_driver("my_arm:MyArm", {"port": "/dev/ttyUSB0"})
+    before = robot.observe().ee_position_m
+    async with attached(robot, "documented", orchestrator=stack.gateway, policy=stack.policy):
+        task_id = await stack.submit(
+            instruction="x", stages=STAGES[:1], robot_id="documented", video=video, max_ticks=5
+        )
+        task = await stack.until_over(task_id)
+    assert task.stages[0].ended_by == "tick_budget"  # its camera never shows the bright view
+    assert task.failure is not None and task.failure.code == "TICK_BUDGET"
+    assert robot.observe().ee_position_m != before
+
+
+async def test_the_api_has_every_path_of_the_readme(stack: Stack) -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"localhost:8000(/[^\s`?)\"]*)", readme)) - {"/docs"}
+    async with stack.client() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", path) for path in paths]
+    unknown = {n for n in named if not any(re.fullmatch(p, n) for p in patterns)}
+    assert len(named) > 8 and not unknown
 
 
 async def test_services_describe_themselves(stack: Stack) -> None:
