@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gen2act_sim import SCENES, TASKS, UnknownTask, match_task
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gen2act_sim import DemonstrationFailed, UnknownTask, World, human_video, robot_demo
 from gen2act_sim.rendering import project, renderer_for, unproject
 

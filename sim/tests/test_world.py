@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from gen2act_sim import (
     ACTIVITIES,
     SCENES,
