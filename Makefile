@@ -19,7 +19,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 RUN_MEMBERS := libs/contracts[video] libs/servicekit[valkey] services/videogen[demonstrator] \
   services/policy[cpu] services/orchestrator robot_client[sim] sim demo
 DEV_MEMBERS := learning
-SOURCES := libs services robot_client sim learning demo benchmarks tests
+SOURCES := libs services robot_client sim learning demo benchmarks tests docs
 # Needed by EGL off-screen rendering; the same list is in sim/gen2act_sim/gl.py and deploy/*.Dockerfile.
 RENDERING_PACKAGES := libegl1 libgl1-mesa-dri libgles2
 RENDERING_CHECK := python -c 'from gen2act_sim import World; World("coffee", 0).observe()'
