@@ -19,6 +19,7 @@ class ModelConfig:
     keypoint_tokens: int = 4  # tokens that carry them
     resampler_layers: int = 2  # paper: 2
     tokens: int = 64  # N: tokens per stream, paper: 64
+    bound_tokens: int = 32  # of these, bound to one frame each (evenly); the rest see all frames
     goal_frames: int = 16  # paper: 16, first and last included
     history: int = 8  # paper: last 8 robot frames
     fusion_layers: int = 2  # robot tokens attend to goal tokens
@@ -50,6 +51,7 @@ class LossWeights:
     terminate_positive: float = 2.0  # positives are rare: one tick in five
     action_mean: float = 0.5  # squared error of the bins' expectation, in units of the bound
     hand: float = 1.0  # hand path read back from the goal tokens
+    contact: float = 1.0  # where the robot will grasp and where it will end, from the goal tokens
     locate: float = 1.0  # hand or end effector located in every single frame
     track_goal: float = 1.0  # paper: lambda_tau, not stated
     track_robot: float = 1.0

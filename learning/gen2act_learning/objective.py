@@ -146,6 +146,9 @@ def losses(
     hand_truth = scaled_hand(batch.hand, policy.center, opening=False)
     path = auxiliary.hand_path(goal)
     hand = F.smooth_l1_loss(path, hand_truth, beta=0.1)
+    contact_truth = (batch.contact - policy.center) / WORKSPACE_SCALE_M
+    contact_points = auxiliary.contact_points(goal)
+    contact = F.smooth_l1_loss(contact_points, contact_truth, beta=0.1)
     located, truth = auxiliary.location(features), frame_truth(policy, batch)
     locate = F.smooth_l1_loss(located, truth, beta=0.1)
     total = (
@@ -154,6 +157,7 @@ def losses(
         + weights.gripper * gripper
         + weights.terminate * terminate
         + weights.hand * hand
+        + weights.contact * contact
         + weights.locate * locate
     )
     parts = {
@@ -161,6 +165,7 @@ def losses(
         "gripper": gripper,
         "terminate": terminate,
         "hand": hand,
+        "contact": contact,
         "locate": locate,
     }
     if weights.track_goal > 0:
@@ -178,6 +183,7 @@ def losses(
             "error_mm": float(error),
             "locate_mm": position_error_mm(located, truth),
             "path_mm": position_error_mm(path, hand_truth),
+            "contact_mm": position_error_mm(contact_points, contact_truth),
             "terminate_precision": float(hit / fired.sum().clamp(min=1)),
             "terminate_recall": float(hit / (batch.terminate > 0.5).sum().clamp(min=1)),
             "gripper_accuracy": float(((out.gripper > 0) == (batch.gripper > 0.5)).float().mean()),

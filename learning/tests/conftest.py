@@ -18,7 +18,8 @@ def small() -> ModelConfig:
         keypoint_tokens=1,
         tokens=8,
         goal_frames=4,
-        history=3,
+        history=4,
+        bound_tokens=4,
         track_layers=1,
         track_heads=2,
     )

@@ -30,6 +30,7 @@ class Batch:
     visible: Tensor  # [E, P, V]
     frames: Tensor  # uint8 [M, S, S, 3], or features [M, K, W]
     state: Tensor  # [M, 4] end-effector position [m], gripper opening
+    contact: Tensor  # [E, 2, 3] end effector where the gripper first changes, and at the end [m]
     episode: Tensor  # [S] index into E
     history: Tensor  # [S, H] indices into M, oldest first
     actions: Tensor  # [S, h, D] [m]
@@ -81,7 +82,8 @@ def collate(
 ) -> Batch:
     """Whole episodes with ``times`` policy samples each."""
     rows: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("video", "hand", "points", "tracks", "visible", "frames", "state")
+        key: []
+        for key in ("video", "hand", "points", "tracks", "visible", "contact", "frames", "state")
     }
     owner: list[int] = []
     history: list[np.ndarray] = []
@@ -98,6 +100,9 @@ def collate(
         rows["points"].append(episode.points)
         rows["tracks"].append(episode.tracks[:, keep])
         rows["visible"].append(episode.visible[:, keep])
+        changes = np.flatnonzero(np.diff(episode.gripper_closed)) + 1
+        grasp = changes[0] if len(changes) else -1
+        rows["contact"].append(episode.ee_position_m[[grasp, -1]])
         rows["frames"].append(np.asarray(episode.images))
         rows["state"].append(
             np.concatenate([episode.ee_position_m, episode.gripper_opening[:, None]], 1)

@@ -48,16 +48,27 @@ class Auxiliary(nn.Module):
         super().__init__()
         self.track_goal = TrackTransformer(cfg, cfg.goal_frames)
         self.track_robot = TrackTransformer(cfg, cfg.history)
-        self.path_queries = nn.Parameter(torch.randn(cfg.goal_frames, cfg.width) * 0.5)
-        self.path = CrossBlock(cfg.width, cfg.heads)
-        self.path_head = nn.Linear(cfg.width, 4)
+        self.cfg = cfg
+        per_frame = cfg.bound_tokens // cfg.goal_frames * cfg.width
+        self.path_head = nn.Sequential(
+            nn.Linear(per_frame, cfg.width), nn.GELU(), nn.Linear(cfg.width, 4)
+        )
+        self.contact_queries = nn.Parameter(torch.randn(4, cfg.width) * 0.5)
+        self.contact = CrossBlock(cfg.width, cfg.heads)
+        self.contact_head = nn.Linear(4 * cfg.width, 6)
         self.locate_query = nn.Parameter(torch.randn(4, cfg.width) * 0.5)
         self.locate = CrossBlock(cfg.width, cfg.heads)
         self.locate_head = nn.Linear(4 * cfg.width, 4)
 
     def hand_path(self, goal: Tensor) -> Tensor:
         """Goal tokens [B, N, W] -> hand position (scaled) and closedness per frame [B, 16, 4]."""
-        return self.path_head(self.path(self.path_queries.expand(goal.shape[0], -1, -1), goal))
+        bound = goal[:, : self.cfg.bound_tokens]
+        return self.path_head(bound.reshape(goal.shape[0], self.cfg.goal_frames, -1))
+
+    def contact_points(self, goal: Tensor) -> Tensor:
+        """Goal tokens -> where the robot first closes its gripper and where it ends [B, 2, 3]."""
+        query = self.contact_queries.expand(goal.shape[0], -1, -1)
+        return self.contact_head(self.contact(query, goal).flatten(1)).view(-1, 2, 3)
 
     def location(self, features: Tensor) -> Tensor:
         """One frame's features [B, K, W] -> hand or end-effector position, closedness [B, 4]."""

@@ -82,10 +82,11 @@ class FrameEncoder(nn.Module):
 
 
 class ResamplerLayer(nn.Module):
-    """Latents attend to frame tokens and to themselves, gated, then a feed-forward."""
+    """Latents attend to frame tokens, gated, then a feed-forward."""
 
     def __init__(self, cfg: ModelConfig, frames: int) -> None:
         super().__init__()
+        self.bound = cfg.bound_tokens
         self.attention = Attention(cfg.width, cfg.heads)
         self.norm = nn.LayerNorm(cfg.width)
         # Time enters after projection, so a frame's keys and values are independent of its
@@ -97,10 +98,13 @@ class ResamplerLayer(nn.Module):
 
     def forward(self, latents: Tensor, kv: Tensor) -> Tensor:
         """latents [B, N, W]; kv [B, T, K, 2W] projected frame tokens -> [B, N, W]."""
+        batch, frames, _, width = kv.shape
         x = self.norm(latents)
-        timed = (kv + self.time.to(kv.dtype)).flatten(1, 2)
-        own = self.attention.project(x)
-        y = self.attention.attend(x, torch.cat([timed, own.to(timed.dtype)], dim=1))
+        timed = kv + self.time.to(kv.dtype)
+        single = x[:, : self.bound].reshape(batch * frames, -1, width // 2)
+        bound = self.attention.attend(single, timed.flatten(0, 1))
+        free = self.attention.attend(x[:, self.bound :], timed.flatten(1, 2))
+        y = torch.cat([bound.reshape(batch, self.bound, width // 2), free], dim=1)
         latents = latents + torch.tanh(self.gate) * y
         return latents + self.ff(self.ff_norm(latents))
 
@@ -111,10 +115,17 @@ def _attention(layer: nn.Module) -> Attention:
 
 
 class Resampler(nn.Module):
-    """Perceiver-Resampler: T frames of K tokens -> N tokens."""
+    """Perceiver-Resampler: T frames of K tokens -> N tokens.
+
+    The first ``bound_tokens`` see one frame each, in order of time; the others see all frames.
+    Latents that see everything average positions away for a long time before they learn to
+    look; bound ones carry "where in frame t" from the start.
+    """
 
     def __init__(self, cfg: ModelConfig, frames: int) -> None:
         super().__init__()
+        if cfg.bound_tokens % frames:
+            raise ValueError(f"{cfg.bound_tokens} bound tokens do not divide over {frames} frames")
         self.latents = nn.Parameter(torch.randn(cfg.tokens, cfg.width) * 0.1)
         layers = [ResamplerLayer(cfg, frames) for _ in range(cfg.resampler_layers)]
         self.layers = nn.ModuleList(layers)

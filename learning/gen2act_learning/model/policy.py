@@ -49,21 +49,22 @@ class Policy(nn.Module):
         self.binary_head = nn.Linear(cfg.width, 1)
         if cfg.proprioception:
             self.proprioception = nn.Sequential(
-                nn.Linear(cfg.history * 4 * 2, 2 * cfg.width),
+                nn.Linear(4, 2 * cfg.width),
                 nn.GELU(),
                 nn.Linear(2 * cfg.width, 4 * cfg.width),
             )
         self.register_buffer("center", torch.tensor(WORKSPACE_CENTER_M), persistent=False)
 
     def embed_proprioception(self, proprioception: Tensor) -> Tensor:
-        """[B, H, 4] positions [m] and gripper opening -> 4 tokens [B, 4, W]."""
-        position = (proprioception[..., :3] - self.center) / WORKSPACE_SCALE_M
-        gripper = proprioception[..., 3:] * 2.0 - 1.0
-        state = torch.cat([position, gripper], dim=-1)
-        # Motion over the history, magnified: millimetres matter and positions span decimetres.
-        motion = (state[:, -1:] - state) * 5.0
-        flat = torch.cat([state, motion], dim=-1).flatten(1)
-        return self.proprioception(flat).view(-1, 4, self.cfg.width)
+        """[B, H, 4] positions [m] and gripper opening -> 4 tokens [B, 4, W].
+
+        Only the newest measurement enters: given its past motion, a policy copies that motion
+        and looks at nothing else (measured; see docs/log.md).
+        """
+        newest = proprioception[:, -1]
+        position = (newest[:, :3] - self.center) / WORKSPACE_SCALE_M
+        state = torch.cat([position, newest[:, 3:] * 2.0 - 1.0], dim=-1)
+        return self.proprioception(state).view(-1, 4, self.cfg.width)
 
     def act(self, robot: Tensor, goal: Tensor, proprioception: Tensor | None) -> ActionLogits:
         """robot tokens [B, N, W], goal tokens [B, N, W], proprioception [B, H, 4]."""
