@@ -25,6 +25,7 @@ from gen2act_orchestrator.adapters.redis_tasks import RedisTaskStore, TaskBounds
 from gen2act_orchestrator.entrypoints.gateway import RobotGateway
 from gen2act_orchestrator.entrypoints.http import HttpDeps, build_app
 from gen2act_orchestrator.service.deps import Deps
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.fleet import Fleet
 from gen2act_orchestrator.service.planning import PlanningDesk
 from gen2act_orchestrator.service.ports import Planner
@@ -169,15 +170,10 @@ async def orchestrator(
         await grpc_service.start()
         stack.push_async_callback(grpc_service.stop)
         sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
-        stack.push_async_callback(_cancel, sweeping)
+        stack.push_async_callback(end, sweeping)
         stack.push_async_callback(replica.drain)
         await grpc_service.set_ready(True)
         yield replica
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 class _Server(uvicorn.Server):

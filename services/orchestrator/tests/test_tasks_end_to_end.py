@@ -270,11 +270,11 @@ async def test_metrics_count_what_happened(replica: Replica, robot: FakeRobot) -
 
     async def counted() -> bool:
         text = (await replica.http.get("/metrics")).text
-        return (
-            'gen2act_tasks_over_total{code="",status="succeeded"} 1.0' in text
-            and "gen2act_stages_ended_total" not in text
-            and "gen2act_stages_total" not in text
-            and "gen2act_robots_attached 1.0" in text
+        wanted = (
+            'gen2act_tasks_over_total{code="",status="succeeded"} 1.0',
+            'gen2act_stages_ended_total{ended_by="terminate"} 1.0',
+            "gen2act_robots_attached 1.0",
         )
+        return all(line in text for line in wanted)
 
     await eventually(counted)

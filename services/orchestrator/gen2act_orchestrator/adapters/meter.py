@@ -15,7 +15,10 @@ class PrometheusMeter:
             "gen2act_tasks_over_total", "Tasks over", ["status", "code"], registry=registry
         )
         self._stages = Counter(
-            "gen2act_stages_over_total", "Stages ended", ["ended_by"], registry=registry
+            "gen2act_stages_ended_total",
+            "Stages ended by their gate",
+            ["ended_by"],
+            registry=registry,
         )
         self._restarts = Counter(
             "gen2act_stage_restarts_total",

@@ -15,6 +15,7 @@ from gen2act_contracts.errors import (
     InvalidTransition,
     RobotFault,
     RobotLost,
+    RobotStopped,
     from_code,
 )
 from gen2act_contracts.pb import common, robot
@@ -22,6 +23,7 @@ from gen2act_contracts.spec import ActionSpec
 from gen2act_orchestrator.domain.stage import Verdict
 from gen2act_orchestrator.service.values import Driver, Ended, Scene, Signals, Tick
 
+_MOVES = ("reset_and_capture", "start_rollout")
 _COMMANDS = 64  # waiting to be written to the stream
 _REPORTS = 512  # waiting to be read by the runner; minutes of ticks
 _MAX_DETAIL = 500  # characters of a robot's own words that are kept
@@ -147,13 +149,16 @@ class GrpcRobotLink:
         """Send a command and wait for its result.
 
         Raises:
-            RobotLost: the attachment is over, now or while waiting.
+            RobotStopped: a person stopped the robot; nothing that moves it is sent.
+        RobotLost: the attachment is over, now or while waiting.
             DeadlineExceeded: no result in time.
             Gen2ActError: what the robot answered instead of carrying it out.
         """
         if self.signals.lost.is_set():
             raise self._lost()
         kind = command.WhichOneof("command")
+        if self.signals.stopped.is_set() and kind in _MOVES:
+            raise RobotStopped(f"robot {self.driver.robot_id!r} was stopped by a person")
         command.command_id = self._next_id()
         answer: asyncio.Future[robot.CommandResult] = asyncio.get_running_loop().create_future()
         self._answers[command.command_id] = answer

@@ -26,6 +26,7 @@ from gen2act_contracts.errors import (
 from gen2act_contracts.pb import robot, robot_grpc
 from gen2act_contracts.spec import ActionDimension, check_compatible
 from gen2act_orchestrator.adapters.robot_link import GrpcRobotLink
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.fleet import Fleet
 from gen2act_orchestrator.service.ports import Clock, Policy, RobotStore
 from gen2act_orchestrator.service.values import Driver
@@ -98,10 +99,8 @@ class RobotGateway(robot_grpc.RobotGatewayServicer):
                 yield command
         finally:
             link.signals.lost.set()
-            for helper in helpers:
-                helper.cancel()
             # In a task of its own: the call being torn down must not tear this down as well.
-            leaving = asyncio.create_task(self._leave(link))
+            leaving = asyncio.create_task(self._leave(link, helpers))
             await asyncio.shield(leaving)
         if attachment.error is not None:
             raise attachment.error
@@ -118,7 +117,8 @@ class RobotGateway(robot_grpc.RobotGatewayServicer):
             return
         check_compatible(spec, driver.dimensions, driver.frame, driver.min_control_period_s)
 
-    async def _leave(self, link: GrpcRobotLink) -> None:
+    async def _leave(self, link: GrpcRobotLink, helpers: list[asyncio.Task[None]]) -> None:
+        await end(*helpers)
         await self._fleet.detach(link)
         try:
             await self._robots.release(link.driver, link.lease_id)

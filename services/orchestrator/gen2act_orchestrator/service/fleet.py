@@ -28,11 +28,12 @@ class RobotRunner:
         self._deps = deps
         self.link = link
         self.wake = asyncio.Event()
+        self.draining = False
 
     async def run(self) -> None:
         """Until the robot is lost. Cancel to drain."""
         structlog.contextvars.bind_contextvars(robot_id=self.link.driver.robot_id)
-        while not self.link.signals.lost.is_set():
+        while not (self.draining or self.link.signals.lost.is_set()):
             self.wake.clear()
             try:
                 task = await self._claim_next()
@@ -173,7 +174,10 @@ class Fleet:
     async def drain(self, bound_s: float) -> None:
         """Bring every robot to rest and hand its task back, within `bound_s` [s]."""
         running = set(self._running.values())
-        for runner_task in running:
+        for runner, runner_task in self._running.items():
+            # beside the cancellation, which the Redis client may swallow (see `ending`)
+            runner.draining = True
+            runner.wake.set()
             runner_task.cancel()
         if running:
             await asyncio.wait(running, timeout=bound_s)

@@ -12,6 +12,7 @@ from gen2act_contracts.errors import Gen2ActError, InvalidInput, InvalidTransiti
 from gen2act_orchestrator.domain import transitions
 from gen2act_orchestrator.domain.stage import Failure
 from gen2act_orchestrator.domain.task import Task, TaskStatus
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ports import Clock, Planner, TaskStore
 
 _log = structlog.get_logger(__name__)
@@ -50,11 +51,7 @@ class PlanningDesk:
 
     async def drain(self) -> None:
         """Drop what is in hand; the next process takes it up."""
-        in_hand = list(self._in_hand.values())
-        for planning in in_hand:
-            planning.cancel()
-        if in_hand:
-            await asyncio.wait(in_hand)
+        await end(*self._in_hand.values())
 
     async def _plan(self, task_id: str) -> None:
         structlog.contextvars.bind_contextvars(task_id=task_id)

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from gen2act_contracts.errors import Gen2ActError
 from gen2act_orchestrator.domain.events import Event
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ports import ArtefactStore, TaskStore
 
 _QUEUE = 256  # items; more than a minute of ticks
@@ -42,12 +43,13 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         assert self._writer is not None
-        with contextlib.suppress(TimeoutError):
+        try:
             if kind is None:
-                await asyncio.wait_for(self._queue.join(), _FLUSH_S)
-        self._writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writer
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FLUSH_S):
+                        await self._queue.join()
+        finally:
+            await end(self._writer)
 
     def add(self, event: Event, jpeg: bytes | None = None) -> None:
         """Note an event, and a frame if there is one. Returns at once."""

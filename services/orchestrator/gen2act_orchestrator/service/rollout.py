@@ -20,6 +20,7 @@ from gen2act_orchestrator.domain.events import TICK, Event
 from gen2act_orchestrator.domain.gate import EndReason, GateSettings, StageGate
 from gen2act_orchestrator.domain.stage import Stage, Verdict
 from gen2act_orchestrator.service.deps import Deps
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ports import RobotLink
 from gen2act_orchestrator.service.recorder import Recorder
 from gen2act_orchestrator.service.values import Ended, Tick
@@ -76,9 +77,7 @@ class RolloutRun:
         try:
             decision, ended = await self._until_gate(gate)
         finally:
-            holder.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await holder
+            await end(holder)
         if ended is None:
             ended = await self._end(decision)
         return RolloutOutcome(decision, gate.ticks, ended.verdict, ended.last_jpeg)

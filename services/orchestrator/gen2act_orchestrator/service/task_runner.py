@@ -20,9 +20,10 @@ from gen2act_contracts.errors import (
 )
 from gen2act_orchestrator.domain import transitions
 from gen2act_orchestrator.domain.gate import EndReason
-from gen2act_orchestrator.domain.stage import Failure
+from gen2act_orchestrator.domain.stage import Failure, StageStatus
 from gen2act_orchestrator.domain.task import Change, Task, TaskStatus
 from gen2act_orchestrator.service.deps import Deps
+from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ledger import Ledger, LedgerLost, TaskTaken
 from gen2act_orchestrator.service.patience import PatienceOver
 from gen2act_orchestrator.service.ports import RobotLink
@@ -70,18 +71,17 @@ class TaskRunner:
                 # our own last write came back to us; let its writer return
                 await asyncio.wait({working}, timeout=self._deps.settings.hold_s)
             if not working.done():
-                await _finish(working)
+                await end(working)
                 await self._interrupted()
         except (LedgerLost, TaskTaken) as error:
             _log.warning("the end of the task was not written here", why=str(error))
         except asyncio.CancelledError:
-            await _finish(working)
+            await end(working)
             await self._rest("the orchestrator is shutting down")
             await self._hand_back(Failure("DRAINING", "the orchestrator was shut down"))
             raise
         finally:
-            for helper in (following, *interrupts):
-                await _finish(helper)
+            await end(following, *interrupts)
             structlog.contextvars.unbind_contextvars("task_id", "stage_id")
 
     async def _stages(self) -> None:
@@ -186,10 +186,11 @@ class TaskRunner:
             _log.warning("the interruption could not be written", error=error.message)
 
     async def _rest(self, reason: str) -> None:
-        """Bring the robot to rest if a rollout may be going on; if it does not answer, stop it."""
+        """End a rollout that may be going on; a robot that does not answer is stopped."""
         stage = self._ledger.task.current
-        if self._link.signals.lost.is_set() or stage is None:
-            return  # a robot that lost its lease holds by itself
+        rolling = stage is not None and stage.status is StageStatus.ROLLING_OUT
+        if stage is None or not rolling or self._link.signals.lost.is_set():
+            return  # nothing moves; and a robot that lost its lease holds by itself
         try:
             await self._link.end_rollout(
                 stage.attempt_id, reason, deadline_s=self._deps.settings.hold_s
@@ -209,11 +210,3 @@ def _ours(task: Task, lease_id: str) -> Task:
 
 async def _happened(event: asyncio.Event) -> None:
     await event.wait()
-
-
-async def _finish(work: asyncio.Task[None]) -> None:
-    """Cancel and wait; what it raised is of no more interest."""
-    work.cancel()
-    await asyncio.wait({work})
-    if not work.cancelled():
-        work.exception()

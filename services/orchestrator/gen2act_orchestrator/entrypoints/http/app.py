@@ -22,13 +22,12 @@ def build_app(deps: HttpDeps) -> FastAPI:
         version="1",
         description="From words to motion: a task is split into stages; each is imagined as a "
         "human video and carried out by a robot. Errors are problem details (RFC 9457).",
-        max_body_size=_MAX_BODY,
         responses=problems.PROBLEM_RESPONSES,
     )
     app.state.deps = deps
     problems.install(app)
     for routes in (tasks, events, stages, robots):
-        app.include_router(routes.router)
+        app.include_router(routes.router, max_body_size=_MAX_BODY)
 
     @app.get("/livez", tags=["probes"], summary="The process answers")
     async def livez() -> dict[str, str]:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gen2act_contracts import errors
 
@@ -104,8 +105,30 @@ def make(
     )
 
 
+class _TooLarge:
+    """Starlette's limit on bodies answers in plain text, past all handlers; in our form here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        replaced = False
+
+        async def send_ours(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                replaced = True
+                problem = make("BODY_TOO_LARGE", 413, "the request body is larger than accepted")
+                await respond(problem)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self._app(scope, receive, send_ours)
+
+
 def install(app: FastAPI) -> None:
     """Every error of this app becomes problem details."""
+    app.add_middleware(_TooLarge)
 
     @app.exception_handler(errors.Gen2ActError)
     async def ours(_: Request, error: errors.Gen2ActError) -> JSONResponse:
@@ -127,7 +150,7 @@ def install(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error.__cause__, UnicodeDecodeError):
             return respond(make("INVALID_INPUT", 400, "the request body is not valid UTF-8"))
-        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}.get(
+        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(
             error.status_code, "INVALID_INPUT" if error.status_code < 500 else "INTERNAL"
         )
         response = respond(make(code, error.status_code, str(error.detail)))
