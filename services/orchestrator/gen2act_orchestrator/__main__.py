@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 from gen2act_orchestrator.app import NAME, serve
@@ -15,6 +16,8 @@ from gen2act_servicekit.runner import main
 async def _run() -> None:
     settings = OrchestratorSettings()
     logs.configure(NAME, settings.log_level, settings.log_format)
+    # It logs the address of every request, which may hold a password.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     logs.get(__name__).info("starting", **describe(settings))
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()

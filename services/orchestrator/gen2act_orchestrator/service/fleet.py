@@ -55,6 +55,10 @@ class RobotRunner:
         task = next_task(await self._deps.tasks.queue(robot_id), robot_id)
         if task is None:
             return None
+        if not await self._deps.robots.renew(self.link.driver, lease_id):
+            # The robot has attached to another replica; the gateway here has yet to notice.
+            self.link.signals.lost.set()
+            return None
         if task.status is TaskStatus.CANCELLING:  # left behind by a crash; nothing moves any more
             await self._deps.tasks.update(task.id, self._close_cancelled)
             return None
