@@ -66,6 +66,7 @@ class TrainConfig:
     minutes: float = 60.0  # wall-clock budget of the whole run, resumes included
     episodes_per_step: int = 8
     times_per_episode: int = 6  # policy samples per episode and step
+    track_episodes: int = 4  # of a step's episodes, those with track loss: it costs the most
     lr: float = 6e-4
     lr_final: float = 2e-5
     warmup_steps: int = 100

@@ -169,9 +169,10 @@ def losses(
         "locate": locate,
     }
     if weights.track_goal > 0:
-        first = video_features.unflatten(0, (episodes, frames_per_video))[:, 0]
-        predicted = auxiliary.track_goal(batch.points, first, goal)
-        parts["track_goal"] = track_loss(predicted, batch.tracks, batch.visible)
+        part = slice(config.track_episodes)
+        first = video_features.unflatten(0, (episodes, frames_per_video))[part, 0]
+        predicted = auxiliary.track_goal(batch.points[part], first, goal[part])
+        parts["track_goal"] = track_loss(predicted, batch.tracks[part], batch.visible[part])
         total = total + weights.track_goal * parts["track_goal"]
     with torch.no_grad():
         argmax = centres[out.action.argmax(-1)]
