@@ -149,8 +149,6 @@ def losses(
     contact_truth = (batch.contact - policy.center) / WORKSPACE_SCALE_M
     contact_points = auxiliary.contact_points(goal)
     contact = F.smooth_l1_loss(contact_points, contact_truth, beta=0.1)
-    located, truth = auxiliary.location(features), frame_truth(policy, batch)
-    locate = F.smooth_l1_loss(located, truth, beta=0.1)
     total = (
         action
         + weights.action_mean * action_mean
@@ -158,7 +156,6 @@ def losses(
         + weights.terminate * terminate
         + weights.hand * hand
         + weights.contact * contact
-        + weights.locate * locate
     )
     parts = {
         "action": action,
@@ -166,8 +163,11 @@ def losses(
         "terminate": terminate,
         "hand": hand,
         "contact": contact,
-        "locate": locate,
     }
+    if features.requires_grad:  # a frozen encoder learns nothing from it
+        located, truth = auxiliary.location(features), frame_truth(policy, batch)
+        parts["locate"] = F.smooth_l1_loss(located, truth, beta=0.1)
+        total = total + weights.locate * parts["locate"]
     if weights.track_goal > 0:
         part = slice(config.track_episodes)
         first = video_features.unflatten(0, (episodes, frames_per_video))[part, 0]
@@ -182,7 +182,6 @@ def losses(
         metrics = {key: value.item() for key, value in parts.items()}
         metrics |= {
             "error_mm": float(error),
-            "locate_mm": position_error_mm(located, truth),
             "path_mm": position_error_mm(path, hand_truth),
             "contact_mm": position_error_mm(contact_points, contact_truth),
             "terminate_precision": float(hit / fired.sum().clamp(min=1)),
