@@ -132,6 +132,8 @@ class FakeRobot:
             yield message
 
     async def _beat(self) -> None:
+        # A write that meets a refusal on its way makes gRPC report an internal error instead.
+        await self.attached.wait()
         while True:
             await asyncio.sleep(0.05)
             if self.heartbeats:
