@@ -12,6 +12,10 @@ PYTHON ?= python3
 ACTIVITY ?= make coffee
 SEED ?= 100
 
+# Without a GPU the CPU build is enough and far smaller:
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -57,7 +61,7 @@ $(VENV)/.dev.stamp: dev-requirements.txt $(VENV)/.run.stamp
 # Only learning and its tests use torch; no service may.
 $(VENV)/.learn.stamp: learning/pyproject.toml $(VENV)/.dev.stamp
 	@echo "installing what learning needs (torch)"
-	@$(PIP_INSTALL) torch==2.13.0
+	@$(PIP_INSTALL) $(TORCH)
 	@$(PIP_INSTALL) $(EDITABLE) $(foreach member,$(DEV_MEMBERS) $(RUN_MEMBERS),-e './$(member)')
 	@touch $@
 
