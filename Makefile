@@ -12,8 +12,7 @@ PYTHON ?= python3
 ACTIVITY ?= make coffee
 SEED ?= 100
 
-# Without a GPU the CPU build is enough and far smaller:
-#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# What learning needs of torch; may name another build or index.
 TORCH ?= torch==2.13.0
 
 VENV := .venv
