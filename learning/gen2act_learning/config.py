@@ -22,6 +22,9 @@ class ModelConfig:
     bound_tokens: int = 32  # of these, bound to one frame each (evenly); the rest see all frames
     goal_frames: int = 16  # paper: 16, first and last included
     history: int = 8  # paper: last 8 robot frames
+    # Beside the N tokens: the video's first frame and the robot's newest frame, unresampled. The
+    # paper resamples everything; positions are learned much later that way.
+    direct_tokens: bool = False
     fusion_layers: int = 2  # robot tokens attend to goal tokens
     decoder_layers: int = 2
     action_dims: int = 3
@@ -35,6 +38,11 @@ class ModelConfig:
     def grid(self) -> int:
         """Patches per image side: the stem's total stride is 32."""
         return self.image_size // 32
+
+    @property
+    def stream_tokens(self) -> int:
+        """Tokens that the decoder sees of each stream."""
+        return self.tokens + (self.frame_tokens if self.direct_tokens else 0)
 
     @property
     def frame_tokens(self) -> int:

@@ -88,7 +88,7 @@ def write_graphs(policy: Policy, folder: Path) -> None:
     video = torch.randn(2, cfg.goal_frames, tokens, width)
     step_inputs: dict[str, Tensor] = {
         "history": torch.randn(2, cfg.history, tokens, width),
-        "goal": torch.randn(2, cfg.tokens, width),
+        "goal": torch.randn(2, cfg.stream_tokens, width),
     }
     if cfg.proprioception:
         step_inputs["proprioception"] = torch.rand(2, cfg.history, 4)

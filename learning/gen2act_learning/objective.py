@@ -118,7 +118,8 @@ def losses(
     )
     goal = policy.goal_resampler(video_features.unflatten(0, (episodes, frames_per_video)))
     kv = policy.robot_resampler.project(frame_features)[:, batch.history]
-    robot = policy.robot_resampler.resample(kv)
+    newest = frame_features[batch.history[:, -1]]
+    robot = policy.robot_resampler.join(policy.robot_resampler.resample(kv), newest)
     state = batch.state[batch.history]
     if train:
         # Real encoders are noisy, and a policy must not read progress off the last millimetre.

@@ -273,6 +273,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads")
+    parser.add_argument(
+        "--direct-tokens",
+        action="store_true",
+        help="the decoder also sees the video's first and the robot's newest frame unresampled",
+    )
     parser.add_argument("--no-track-loss", action="store_true", help="the paper's ablation")
     parser.add_argument(
         "--pretrain-minutes",
@@ -302,7 +307,7 @@ def main() -> None:
         threads=args.threads,
         pretrain_minutes=args.pretrain_minutes,
         freeze_encoder=args.freeze_encoder,
-        model=ModelConfig(),
+        model=ModelConfig(direct_tokens=args.direct_tokens),
         loss=weights,
     )
     Trainer(config).run()

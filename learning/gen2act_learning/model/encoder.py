@@ -115,15 +115,19 @@ def _attention(layer: nn.Module) -> Attention:
 
 
 class Resampler(nn.Module):
-    """Perceiver-Resampler: T frames of K tokens -> N tokens.
+    """Perceiver-Resampler: T frames of K tokens -> N tokens (and one frame's own, if asked).
 
     The first ``bound_tokens`` see one frame each, in order of time; the others see all frames.
     Latents that see everything average positions away for a long time before they learn to
     look; bound ones carry "where in frame t" from the start.
     """
 
-    def __init__(self, cfg: ModelConfig, frames: int) -> None:
+    def __init__(self, cfg: ModelConfig, frames: int, direct_frame: int) -> None:
         super().__init__()
+        self.direct_frame = direct_frame
+        self.direct = None
+        if cfg.direct_tokens:
+            self.direct = nn.Sequential(nn.Linear(cfg.width, cfg.width), nn.LayerNorm(cfg.width))
         if cfg.bound_tokens % frames:
             raise ValueError(f"{cfg.bound_tokens} bound tokens do not divide over {frames} frames")
         self.latents = nn.Parameter(torch.randn(cfg.tokens, cfg.width) * 0.1)
@@ -142,5 +146,10 @@ class Resampler(nn.Module):
             z = layer(z, layer_kv)
         return self.norm(z)
 
+    def join(self, tokens: Tensor, frame: Tensor) -> Tensor:
+        """Resampled tokens [B, N, W], then those of one frame's features [B, K, W] if in use."""
+        return tokens if self.direct is None else torch.cat([tokens, self.direct(frame)], dim=1)
+
     def forward(self, features: Tensor) -> Tensor:
-        return self.resample(self.project(features))
+        tokens = self.resample(self.project(features))
+        return self.join(tokens, features[:, self.direct_frame])

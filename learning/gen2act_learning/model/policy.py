@@ -31,8 +31,8 @@ class Policy(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.frame_encoder = FrameEncoder(cfg)
-        self.goal_resampler = Resampler(cfg, cfg.goal_frames)
-        self.robot_resampler = Resampler(cfg, cfg.history)
+        self.goal_resampler = Resampler(cfg, cfg.goal_frames, direct_frame=0)
+        self.robot_resampler = Resampler(cfg, cfg.history, direct_frame=-1)
         self.fusion = nn.ModuleList(
             CrossBlock(cfg.width, cfg.heads) for _ in range(cfg.fusion_layers)
         )
