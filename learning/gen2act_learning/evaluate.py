@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from gen2act_policy.local import LocalPolicy
 from gen2act_sim import ACTIVITIES, SCENES, TASKS, DemonstrationFailed, World
@@ -81,6 +82,24 @@ def run_chain(policy: LocalPolicy, activity: str, seeds: range) -> list[list[Sta
     return chains
 
 
+def as_markdown(report: dict[str, object], rows: dict[str, dict[str, Any]]) -> str:
+    """The table of a report, misses included."""
+    lines = [
+        f"Bundle `{str(report['bundle'])[:12]}`, video: {report['video']}, seeds "
+        f"{report['seeds']}; judged by the simulator.",
+        "",
+        "| task | success at the end | 95 % interval | success once | ended by terminate |",
+        "|---|---|---|---|---|",
+    ]
+    for key, row in rows.items():
+        low, high = row["interval"]
+        lines.append(
+            f"| {key} | {row['success']} of {row['of']} | {low:.0%} to {high:.0%} "
+            f"| {row['success_once']} | {row['terminated']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gen2act-eval", description=__doc__)
     parser.add_argument("--bundle", required=True, type=Path)
@@ -101,7 +120,7 @@ def main() -> None:
         "video": args.video,
         "seeds": [seeds.start, seeds.stop - 1],
     }
-    rows: dict[str, dict[str, object]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     if args.activity:
         chains = run_chain(policy, args.activity, seeds)
         per_stage: dict[str, list[bool]] = defaultdict(list)
@@ -129,6 +148,7 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")
+        args.out.with_suffix(".md").write_text(as_markdown(report, rows))
 
 
 if __name__ == "__main__":
