@@ -62,7 +62,6 @@ class LossWeights:
     contact: float = 1.0  # where the robot will grasp and where it will end, from the goal tokens
     locate: float = 1.0  # hand or end effector located in every single frame
     track_goal: float = 1.0  # paper: lambda_tau, not stated
-    track_robot: float = 1.0
 
 
 @dataclass(frozen=True)

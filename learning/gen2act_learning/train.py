@@ -294,7 +294,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     weights = LossWeights()
     if args.no_track_loss:
-        weights = replace(weights, track_goal=0.0, track_robot=0.0)
+        weights = replace(weights, track_goal=0.0)
     config = TrainConfig(
         data=tuple(args.data),
         out=args.out,
