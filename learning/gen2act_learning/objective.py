@@ -99,9 +99,7 @@ def locate_only(
     jitter = color_jitter(len(batch.images), config.color_jitter, batch.images.device)
     features = policy.frame_encoder.encode(prepare_images(batch.images, jitter))
     located = auxiliary.location(features)
-    truth = torch.cat(
-        [(batch.place[:, :3] - policy.center) / WORKSPACE_SCALE_M, batch.place[:, 3:] * 2 - 1], 1
-    )
+    truth = scaled_hand(batch.place, policy.center, opening=False)
     loss = F.smooth_l1_loss(located, truth, beta=0.1)
     return loss, {"locate": loss.item(), "locate_mm": position_error_mm(located, truth)}
 
