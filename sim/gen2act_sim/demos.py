@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gen2act_sim.landmarks import landmarks_m
 from gen2act_sim.rendering import U8, renderer_for
 from gen2act_sim.scenes import F64
 from gen2act_sim.tracks import Tracker, Tracks
@@ -25,6 +26,7 @@ class RobotEpisode:
     actions_m: F64  # clean expert displacement [T, 3]
     gripper_closed: F64  # clean expert gripper command, 0 or 1 [T]
     terminate: npt.NDArray[np.bool_]  # the expert has nothing left to do [T]
+    landmarks_m: F64  # see gen2act_sim.landmarks [T, 2, 3]
     success: bool
     tracks: Tracks | None = None
 
@@ -59,7 +61,7 @@ def robot_demo(
     renderer = renderer_for(world.scene, world.image_size)
     tracker = Tracker(renderer, world.physics.model, world.mj_data, points, rng) if points else None
     images, positions, openings = [], [], []
-    actions, grips, ends = [], [], []
+    actions, grips, ends, landmarks = [], [], [], []
     resting = 0
     for _ in range(max_ticks):
         seen = world.observe()
@@ -71,6 +73,7 @@ def robot_demo(
         actions.append(delta)
         grips.append(closed)
         ends.append(done)
+        landmarks.append(landmarks_m(world.kin))
         if tracker is not None:
             tracker.add(world.mj_data, robot=True)
         executed = delta
@@ -87,6 +90,7 @@ def robot_demo(
         np.stack(actions),
         np.array(grips),
         np.array(ends),
+        np.stack(landmarks),
         success=world.success(),
         tracks=None if tracker is None else tracker.result(),
     )

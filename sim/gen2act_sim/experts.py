@@ -76,6 +76,34 @@ def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
     return _toward(hand, beside if near else beside + above, 25.0), True
 
 
+def funnel(
+    hand_m: F64, grasp_m: F64, *, top_m: float, inner_m: float = 0.01, outer_m: float = 0.05
+) -> F64:
+    """Motion onto a grasp from above, continuous in every coordinate.
+
+    The wanted height above the grasp grows with the distance aside, from 0 at `inner_m` to `top_m`
+    at `outer_m`; a hand below that height slows down sideways. No threshold flips the direction: a
+    policy that is a few millimetres unsure about where it is does nearly the right thing, where
+    "misaligned: up, aligned: down" makes it hover.
+
+    Args:
+        hand_m: the hand [3].
+        grasp_m: where it shall be [3].
+        top_m: height above the grasp at which the hand travels [m].
+        inner_m: so far aside the hand still comes down all the way [m].
+        outer_m: from here on it travels at the top [m].
+
+    Returns:
+        displacement in units of 1 cm [3].
+    """
+    aside = float(np.linalg.norm((hand_m - grasp_m)[:2]))
+    wanted = top_m * float(np.clip((aside - inner_m) / (outer_m - inner_m), 0.0, 1.0))
+    missing = wanted - float(hand_m[2] - grasp_m[2])
+    motion = _toward(hand_m, grasp_m + np.array([0.0, 0.0, wanted]), 20.0)
+    motion[:2] *= float(np.clip(1.0 - (missing - 0.01) / 0.04, 0.0, 1.0))
+    return motion
+
+
 def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     """Take the mug between the fingers, slide it to goal_m [3] and keep holding it."""
     hand, mug = kin.hand_m, kin.mug_m
@@ -88,7 +116,7 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     if above < 0.03 and aside < 0.035:
         # Pads are 3 cm wide: shut off-centre they squeeze the mug out sideways. The hand lags the
         # command by up to 2 cm when it comes down, so wait for it.
-        centred = abs(float(hand[0] - grasp[0])) < 0.008 and above < 0.02
+        centred = abs(float(hand[0] - grasp[0])) < 0.01 and above < 0.02
         if opening > 0.95 and not centred:
             return _toward(hand, grasp, 15.0), False
         if opening > 0.75:
@@ -99,13 +127,8 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
         return motion * min(1.0, 0.6 / max(float(np.abs(motion).max()), 1e-9)), True
     if above < 0.06 and opening < 0.9:
         return np.zeros(3), False  # lost it: let go before rising, or the mug comes along
-    if aside < 0.02:
-        return _toward(hand, grasp, 15.0), False
     # The fingers reach 5 cm below the hand and the mug is 7 cm high: travel above its rim.
-    target = grasp + np.array([0.0, 0.0, 0.11])
-    if above < 0.07:
-        target[:2] = hand[:2]
-    return _toward(hand, target, 20.0), False
+    return funnel(hand, grasp, top_m=0.11), False
 
 
 def _close_door(kin: Kinematics) -> tuple[F64, bool]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gen2act_sim.errors import DemonstrationFailed
 from gen2act_sim.hand import HandStyle, draw_hand
+from gen2act_sim.landmarks import landmarks_m
 from gen2act_sim.physics import STEP_LIMIT_M
 from gen2act_sim.rendering import U8, renderer_for
 from gen2act_sim.scenes import F64
@@ -45,6 +46,7 @@ class HumanVideo:
     fps: float
     hand_positions_m: F64  # point between the finger tips, world frame [N, 3]
     hand_closed: npt.NDArray[np.bool_]  # [N]
+    landmarks_m: F64  # see gen2act_sim.landmarks [N, 2, 3]
     points0_px: npt.NDArray[np.float32]  # [P, 2]
     tracks_px: npt.NDArray[np.float32]  # [P, N, 2]
     visible: npt.NDArray[np.bool_]  # [P, N]
@@ -163,7 +165,7 @@ def human_video(
     data = world.mj_data
     world.physics.restore(moments[0].vector)
     tracker = Tracker(renderer, world.physics.model, data, points, rng) if points else None
-    pictures, positions, closed = [], [], []
+    pictures, positions, closed, landmarks = [], [], [], []
     for index, part in zip(order, outside, strict=True):
         moment = moments[index]
         world.physics.restore(moment.vector)
@@ -177,6 +179,7 @@ def human_video(
         if tracker is not None:
             tracker.add(data, robot=False, decorate=decorate)
         positions.append(tool)
+        landmarks.append(landmarks_m(world.kin))
         closed.append(shut or moment.closed)
     duration_s = len(moments) / _SIM_HZ * _PLAYBACK_SLOWDOWN
     if tracker is not None:
@@ -193,6 +196,7 @@ def human_video(
         frames / duration_s,
         np.stack(positions),
         np.array(closed),
+        np.stack(landmarks),
         *tracks,
         success=True,
     )

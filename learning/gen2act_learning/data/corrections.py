@@ -13,8 +13,9 @@ import numpy as np
 
 from gen2act_policy.local import LocalPolicy
 from gen2act_sim import ACTIVITIES, TASKS, DemonstrationFailed, World
+from gen2act_sim.landmarks import landmarks_m
 
-from .demos import FIRST_TRAINING_SEED, video_arrays, world_for
+from .demos import FIRST_TRAINING_SEED, video_arrays, with_landmarks, world_for
 from .episodes import Episode, jpeg_round_trip, save
 
 POLICY_TICKS = 26  # then the expert takes over and finishes, so that the next stage can begin
@@ -38,6 +39,7 @@ def record(
             "actions_m",
             "gripper_closed",
             "terminate",
+            "landmarks_m",
         )
     }
     rested = 0
@@ -54,6 +56,7 @@ def record(
             np.zeros(3) if done else delta,
             closed,
             done,
+            landmarks_m(world.kin),
         )
         for key, value in zip(rows, values, strict=True):
             rows[key].append(np.asarray(value))
@@ -69,8 +72,10 @@ def record(
     if not rested:
         raise DemonstrationFailed(f"the expert could not finish {task}")
     images = jpeg_round_trip(np.stack(rows.pop("images")).astype(np.uint8), rng)
+    landmarks = np.stack(rows.pop("landmarks_m"))
     stacked: dict[str, Any] = {k: np.stack(v).astype(np.float32) for k, v in rows.items()}
-    return Episode(task=task, images=images, **arrays, **stacked), alone
+    labels = with_landmarks(stacked["ee_position_m"], landmarks, "")
+    return Episode(task=task, images=images, **arrays, **stacked, **labels), alone
 
 
 def make_corrections(

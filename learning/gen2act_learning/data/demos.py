@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen2act_sim import TASKS, DemonstrationFailed, World, human_video, robot_demo
+from gen2act_sim.rendering import project
 
 from .episodes import Episode, jpeg_round_trip, save
 
@@ -26,6 +28,16 @@ def world_for(scene: str, seed: int) -> World:
     return _worlds[scene]
 
 
+def with_landmarks(hand_m: NDArray[Any], landmarks_m: NDArray[Any], prefix: str) -> dict[str, Any]:
+    """Positions [T, 3] of the hand and [T, 2, 3] of a scene's landmarks as arrays of an Episode."""
+    points = np.concatenate([hand_m[:, None], landmarks_m], axis=1)
+    pixels, _ = project(points, 1)  # of a picture of side 1; its pixel centre lies at 0
+    return {
+        f"{prefix}landmarks_m": points.astype(np.float32),
+        f"{prefix}landmarks_uv": (pixels + 0.5).astype(np.float32),
+    }
+
+
 def video_arrays(state: bytes, task: str, seed: int, rng: np.random.Generator) -> dict[str, Any]:
     """The human video of ``state`` as the arrays of an :class:`Episode`."""
     video = human_video(state, task, seed, points=TRACKED_POINTS)
@@ -34,6 +46,7 @@ def video_arrays(state: bytes, task: str, seed: int, rng: np.random.Generator) -
         "video": jpeg_round_trip(video.frames, rng),
         "hand_position_m": video.hand_positions_m.astype(np.float32),
         "hand_closed": np.asarray(video.hand_closed, np.float32),
+        **with_landmarks(video.hand_positions_m, video.landmarks_m, "video_"),
         "points": (video.points0_px / side).astype(np.float32),
         "tracks": (video.tracks_px / side).astype(np.float32),
         "visible": np.asarray(video.visible, bool),
@@ -66,6 +79,7 @@ def make_demo(task: str, seed: int, folder: Path) -> bool:
         actions_m=demo.actions_m.astype(np.float32),
         gripper_closed=np.asarray(demo.gripper_closed, np.float32),
         terminate=np.asarray(demo.terminate, np.float32),
+        **with_landmarks(demo.ee_position_m, demo.landmarks_m, ""),
         **arrays,
     )
     save(episode, folder, name)

@@ -23,6 +23,11 @@ class Episode:
     video: NDArray[Any]  # uint8 [V, S, S, 3], or features [V, K, W] of a frozen encoder
     hand_position_m: NDArray[np.float32]  # [V, 3]
     hand_closed: NDArray[np.float32]  # [V]
+    # Hand (video) or end effector (robot), thing to act on, where it belongs: world frame [m].
+    video_landmarks_m: NDArray[np.float32]  # [V, 3, 3]
+    landmarks_m: NDArray[np.float32]  # [T, 3, 3]
+    video_landmarks_uv: NDArray[np.float32]  # [V, 3, 2] the same in the picture, parts of its side
+    landmarks_uv: NDArray[np.float32]  # [T, 3, 2]
     points: NDArray[np.float32]  # [P, 2] of the video's first frame, in [0, 1] of the side
     tracks: NDArray[np.float32]  # [P, V, 2], in [0, 1] of the side
     visible: NDArray[np.bool_]  # [P, V]
