@@ -38,6 +38,12 @@ _FINGERS: dict[str, tuple[F64, bool]] = {
 }
 
 
+def finger_offset(task: str) -> tuple[F64, bool]:
+    """Where a person's finger tips are relative to the robot's tool centre [3] [m], and whether
+    they are kept shut."""
+    return _FINGERS.get(task, (np.zeros(3), False))
+
+
 @dataclass(frozen=True)
 class HumanVideo:
     """N frames of a hand doing a task, with what the simulator knows about them."""
@@ -160,7 +166,7 @@ def human_video(
         # Rise and back off once the task is done; never in the way of what was shown.
         outside = outside + 0.5 * np.clip((progress - 1.0 + leave) / leave, 0.0, 1.0)
 
-    fingers_m, shut = _FINGERS.get(task, (np.zeros(3), False))
+    fingers_m, shut = finger_offset(task)
     renderer = renderer_for(scene, image_size)
     data = world.mj_data
     world.physics.restore(moments[0].vector)
