@@ -12,7 +12,7 @@ from gen2act_contracts import frames, pb
 from gen2act_contracts.errors import InvalidInput
 from gen2act_servicekit import logs
 from gen2act_videogen.backend import VideoRequest
-from gen2act_videogen.backends import FACTORIES
+from gen2act_videogen.backends import BACKENDS
 from gen2act_videogen.generation import Generator
 from gen2act_videogen.prompt import video_prompt
 from gen2act_videogen.store import StoredVideo
@@ -66,13 +66,14 @@ class VideoGenerationServicer(pb.videogen_grpc.VideoGenerationServicer):
         """Every backend this service knows, enabled or not, and what it needs."""
         enabled = self._generator.backends
         listed = []
-        for name in (*enabled, *(each for each in FACTORIES if each not in enabled)):
+        for name in (*enabled, *(each for each in BACKENDS if each not in enabled)):
             if name not in enabled:
                 listed.append(
                     pb.videogen.BackendInfo(
                         name=name,
                         available=False,
-                        requires="to be enabled in GEN2ACT_VIDEO_BACKENDS",
+                        requires=f"{BACKENDS[name].requires}; "
+                        "not enabled in GEN2ACT_VIDEO_BACKENDS",
                     )
                 )
                 continue

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from gen2act_contracts.keys import VIDEO_TTL_S
 from gen2act_servicekit import ServiceSettings
-from gen2act_videogen.backends import FACTORIES
+from gen2act_videogen.backends import BACKENDS
 
 
 class VideogenSettings(ServiceSettings):
@@ -36,12 +36,12 @@ class VideogenSettings(ServiceSettings):
     def _known(cls, value: str) -> str:
         names = [name.strip() for name in value.split(",") if name.strip()]
         if not names:
-            raise ValueError(f"name at least one of: {', '.join(FACTORIES)}")
+            raise ValueError(f"name at least one of: {', '.join(BACKENDS)}")
         for name in names:
-            if name not in FACTORIES:
-                near = difflib.get_close_matches(name, FACTORIES, 1)
+            if name not in BACKENDS:
+                near = difflib.get_close_matches(name, BACKENDS, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"unknown backend {name!r}, known: {', '.join(FACTORIES)}{hint}")
+                raise ValueError(f"unknown backend {name!r}, known: {', '.join(BACKENDS)}{hint}")
         return ",".join(dict.fromkeys(names))
 
     @property

@@ -1,13 +1,12 @@
 """The registry of backends: the one place that knows them all.
 
-A learned model or a client of a remote engine is added as one file here and one line in
-`FACTORIES`; nothing else in the service changes.
+A backend is added as one file here and one line in `BACKENDS`; nothing else in the service changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gen2act_videogen.backend import VideoBackend
 from gen2act_videogen.backends.demonstrator import DemonstratorBackend
@@ -17,19 +16,31 @@ from gen2act_videogen.store import VideoStore
 if TYPE_CHECKING:
     from gen2act_videogen.settings import VideogenSettings  # which reads the registry's names
 
-Factory = Callable[["VideogenSettings", VideoStore], VideoBackend]
 
-FACTORIES: Mapping[str, Factory] = {
-    "demonstrator": lambda settings, store: DemonstratorBackend(
-        workers=settings.max_concurrent,
-        image_size=settings.video_size,
-        frames=settings.video_frames,
+class Entry(NamedTuple):
+    """How a backend is made, and what it needs in words, also while it is not enabled."""
+
+    requires: str
+    make: Callable[[VideogenSettings, VideoStore], VideoBackend]
+
+
+BACKENDS: Mapping[str, Entry] = {
+    "demonstrator": Entry(
+        DemonstratorBackend.requires,
+        lambda settings, store: DemonstratorBackend(
+            workers=settings.max_concurrent,
+            image_size=settings.video_size,
+            frames=settings.video_frames,
+        ),
     ),
-    "file": lambda settings, store: RecordingBackend(store, image_size=settings.video_size),
+    "file": Entry(
+        RecordingBackend.requires,
+        lambda settings, store: RecordingBackend(store, image_size=settings.video_size),
+    ),
 }
 
 
 def build(settings: VideogenSettings, store: VideoStore) -> Sequence[VideoBackend]:
     """The enabled backends: those of the configured order, and `file`, which needs nothing."""
     names = dict.fromkeys((*settings.order, "file"))
-    return [FACTORIES[name](settings, store) for name in names]
+    return [BACKENDS[name].make(settings, store) for name in names]
