@@ -13,17 +13,16 @@ class ModelConfig:
     image_size: int = 224  # [px] side of every frame
     width: int = 128  # channels of every token
     heads: int = 4
-    stem_channels: tuple[int, int] = (16, 32)  # stride 4, then stride 2; a 4x4 patch follows
-    vit_layers: int = 2
-    keypoints: int = 32  # spatial-softmax channels on the stem's fine grid
-    keypoint_tokens: int = 4  # tokens that carry them
+    stem_channels: tuple[int, int, int] = (24, 48, 96)  # at strides 4, 8 and 16
+    vit_layers: int = 2  # on patches of stride 32
+    keypoints: int = 3  # points found in every frame, one token each; see Episode.landmarks_m
     resampler_layers: int = 2  # paper: 2
     tokens: int = 64  # N: tokens per stream, paper: 64
     bound_tokens: int = 32  # of these, bound to one frame each (evenly); the rest see all frames
     goal_frames: int = 16  # paper: 16, first and last included
     history: int = 8  # paper: last 8 robot frames
-    # Beside the N tokens: the video's first frame and the robot's newest frame, unresampled. The
-    # paper resamples everything; positions are learned much later that way.
+    # Beside the N tokens: the keypoints of the video's first and the robot's newest frame,
+    # unresampled. The paper resamples everything; positions are learned much later that way.
     direct_tokens: bool = False
     fusion_layers: int = 2  # robot tokens attend to goal tokens
     decoder_layers: int = 2
@@ -42,12 +41,12 @@ class ModelConfig:
     @property
     def stream_tokens(self) -> int:
         """Tokens that the decoder sees of each stream."""
-        return self.tokens + (self.frame_tokens if self.direct_tokens else 0)
+        return self.tokens + (self.keypoints if self.direct_tokens else 0)
 
     @property
     def frame_tokens(self) -> int:
-        """K: tokens of one encoded frame."""
-        return self.grid**2 + self.keypoint_tokens
+        """K: tokens of one encoded frame: patches pooled by two per side, then keypoints."""
+        return ((self.grid + 1) // 2) ** 2 + self.keypoints
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,8 @@ class LossWeights:
     action_mean: float = 0.5  # squared error of the bins' expectation, in units of the bound
     hand: float = 1.0  # hand path read back from the goal tokens
     contact: float = 1.0  # where the robot will grasp and where it will end, from the goal tokens
-    locate: float = 1.0  # hand or end effector located in every single frame
-    track_goal: float = 1.0  # paper: lambda_tau, not stated
+    locate: float = 1.0  # landmarks found in every single frame
+    track_goal: float = 0.3  # paper: lambda_tau, not stated
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class TrainConfig:
     checkpoint_minutes: float = 3.0
     validation_episodes: int = 48
     pretrain_minutes: float = 0.0  # frame encoder alone, before everything else
-    pretrain_episodes_per_step: int = 24  # four frames of each
+    pretrain_episodes_per_step: int = 12  # four frames of each
     freeze_encoder: bool = False  # train on features of the frames, encoded once
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossWeights = field(default_factory=LossWeights)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import TrainConfig
-from .data.batches import Batch, FrameBatch
-from .model import WORKSPACE_SCALE_M, Auxiliary, Policy
+from .data.batches import Batch, FrameBatch, Landmarks
+from .model import WORKSPACE_SCALE_M, Auxiliary, Encoded, Policy
 
 ACTION_BOUND_M = 0.05
 
@@ -54,14 +54,8 @@ def track_loss(predicted: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     return (error * weight * moved).mean()
 
 
-def encode(policy: Policy, batch: Batch, config: TrainConfig, *, train: bool) -> Tensor:
-    """Features of all video frames, then of all robot frames: [E*V + M, K, W].
-
-    Each frame is encoded once for all its time steps; a batch that already carries features
-    (frozen encoder) passes through.
-    """
-    if batch.frames.is_floating_point():
-        return torch.cat([batch.video.flatten(0, 1), batch.frames]).float()
+def encode(policy: Policy, batch: Batch, config: TrainConfig, *, train: bool) -> Encoded:
+    """All video frames [E*V], then all robot frames [M]; each once for all its time steps."""
     video_jitter = frame_jitter = None
     if train and config.color_jitter > 0:
         episodes, frames_per_video = batch.video.shape[:2]
@@ -81,10 +75,37 @@ def encode(policy: Policy, batch: Batch, config: TrainConfig, *, train: bool) ->
     return policy.frame_encoder.encode(images)
 
 
-def frame_truth(policy: Policy, batch: Batch) -> Tensor:
-    """Hand (video) or end-effector (robot) position and closedness of every frame, scaled."""
-    hand = scaled_hand(batch.hand, policy.center, opening=False).flatten(0, 1)
-    return torch.cat([hand, scaled_hand(batch.state, policy.center, opening=True)])
+def locate_loss(
+    encoded: Encoded, auxiliary: Auxiliary, truth: Landmarks, center: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Landmarks as keypoints: where in the picture, where in the world, is the hand closed.
+
+    What lies outside the picture is not asked for.
+    """
+    inside = ((truth.picture > 0) & (truth.picture < 1)).all(-1).float()
+    weight = inside / inside.sum().clamp(min=1)
+    side = encoded.heat.shape[-1]
+    cell = torch.arange(side, device=inside.device) + 0.5
+    axis = torch.softmax(-0.5 * ((cell - truth.picture[..., None] * side) / 0.7) ** 2, dim=-1)
+    target = (axis[:, :, 1, :, None] * axis[:, :, 0, None, :]).flatten(2)
+    heat = -(target * F.log_softmax(encoded.heat.float().flatten(2), dim=-1)).sum(-1)
+    picture = (encoded.place.float() - truth.picture).abs().sum(-1)
+    found = auxiliary.locate(encoded.features).float()
+    wanted = (truth.world - center) / WORKSPACE_SCALE_M
+    world = F.smooth_l1_loss(found[..., :3], wanted, beta=0.05, reduction="none").sum(-1)
+    closed = F.smooth_l1_loss(found[:, 0, 3], truth.closed * 2 - 1, reduction="none")
+    loss = ((0.3 * heat + 10.0 * picture + 3.0 * world) * weight).sum()
+    loss = loss + 0.3 * (closed * inside[:, 0]).mean()
+    with torch.no_grad():
+        per_point = inside.sum(0).clamp(min=1)
+        pixels = (picture * inside).sum(0) / per_point / 2 * 224
+        off = (found[..., :3] - wanted).abs().mean(-1) * WORKSPACE_SCALE_M * 1000
+        millimetres = (off * inside).sum(0) / per_point
+        metrics = {"locate": loss.item()}
+        for index, name in enumerate(("hand", "thing", "place")):
+            metrics[f"{name}_px"] = pixels[index].item()
+            metrics[f"{name}_mm"] = millimetres[index].item()
+    return loss, metrics
 
 
 def position_error_mm(predicted: Tensor, truth: Tensor) -> float:
@@ -95,13 +116,10 @@ def position_error_mm(predicted: Tensor, truth: Tensor) -> float:
 def locate_only(
     policy: Policy, auxiliary: Auxiliary, batch: FrameBatch, config: TrainConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """The frame encoder's own objective: hand or end effector located in single frames."""
+    """The frame encoder's own objective: landmarks found in single frames."""
     jitter = color_jitter(len(batch.images), config.color_jitter, batch.images.device)
-    features = policy.frame_encoder.encode(prepare_images(batch.images, jitter))
-    located = auxiliary.location(features)
-    truth = scaled_hand(batch.place, policy.center, opening=False)
-    loss = F.smooth_l1_loss(located, truth, beta=0.1)
-    return loss, {"locate": loss.item(), "locate_mm": position_error_mm(located, truth)}
+    encoded = policy.frame_encoder.encode(prepare_images(batch.images, jitter))
+    return locate_loss(encoded, auxiliary, batch.landmarks, policy.center)
 
 
 def losses(
@@ -110,7 +128,12 @@ def losses(
     """Total loss and its parts, with the action error in mm and terminate precision/recall."""
     cfg, weights = config.model, config.loss
     episodes, frames_per_video = batch.video.shape[:2]
-    features = encode(policy, batch, config, train=train)
+    encoded = None
+    if batch.frames.is_floating_point():  # a frozen encoder's features
+        features = torch.cat([batch.video.flatten(0, 1), batch.frames]).float()
+    else:
+        encoded = encode(policy, batch, config, train=train)
+        features = encoded.features
     video_features, frame_features = features.split(
         [episodes * frames_per_video, len(batch.frames)]
     )
@@ -163,10 +186,10 @@ def losses(
         "hand": hand,
         "contact": contact,
     }
-    if features.requires_grad:  # a frozen encoder learns nothing from it
-        located, truth = auxiliary.location(features), frame_truth(policy, batch)
-        parts["locate"] = F.smooth_l1_loss(located, truth, beta=0.1)
-        total = total + weights.locate * parts["locate"]
+    located: dict[str, float] = {}
+    if encoded is not None:
+        locate, located = locate_loss(encoded, auxiliary, batch.landmarks, policy.center)
+        total = total + weights.locate * locate
     if weights.track_goal > 0:
         part = slice(config.track_episodes)
         first = video_features.unflatten(0, (episodes, frames_per_video))[part, 0]
@@ -179,7 +202,7 @@ def losses(
         fired = out.terminate > 0
         hit = (fired & (batch.terminate > 0.5)).sum()
         metrics = {key: value.item() for key, value in parts.items()}
-        metrics |= {
+        metrics |= located | {
             "error_mm": float(error),
             "path_mm": position_error_mm(path, hand_truth),
             "contact_mm": position_error_mm(contact_points, contact_truth),

@@ -11,12 +11,25 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ModelConfig
 from .episodes import Episode, load
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """What is to be found in B frames: hand or end effector, thing to act on, its place."""
+
+    world: Tensor  # [B, 3, 3] position [m]
+    picture: Tensor  # [B, 3, 2] x, y in parts of the picture's side
+    closed: Tensor  # [B] hand or gripper, in [0, 1]
+
+    def to(self, device: torch.device) -> Landmarks:
+        return Landmarks(*(value.to(device) for value in self.__dict__.values()))
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,7 @@ class Batch:
     visible: Tensor  # [E, P, V]
     frames: Tensor  # uint8 [M, S, S, 3], or features [M, K, W]
     state: Tensor  # [M, 4] end-effector position [m], gripper opening
+    landmarks: Landmarks  # of all video frames, then of all robot frames
     contact: Tensor  # [E, 2, 3] end effector where the gripper first changes, and at the end [m]
     episode: Tensor  # [S] index into E
     history: Tensor  # [S, H] indices into M, oldest first
@@ -38,7 +52,7 @@ class Batch:
     terminate: Tensor  # [S]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(**{k: v.to(device, non_blocking=True) for k, v in self.__dict__.items()})
+        return Batch(**{key: value.to(device) for key, value in self.__dict__.items()})
 
 
 @dataclass(frozen=True)
@@ -46,27 +60,39 @@ class FrameBatch:
     """Single frames of many episodes with what is to be located in them."""
 
     images: Tensor  # uint8 [B, S, S, 3]
-    place: Tensor  # [B, 4] hand or end-effector position [m], closed in [0, 1]
+    landmarks: Landmarks
 
     def to(self, device: torch.device) -> FrameBatch:
-        return FrameBatch(self.images.to(device), self.place.to(device))
+        return FrameBatch(self.images.to(device), self.landmarks.to(device))
+
+
+def video_landmarks(episode: Episode, keep: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+    """Of the video's chosen frames, in the order of :class:`Landmarks`."""
+    closed = episode.hand_closed
+    return episode.video_landmarks_m[keep], episode.video_landmarks_uv[keep], closed[keep]
+
+
+def robot_landmarks(episode: Episode, keep: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+    """Of the robot's chosen frames, in the order of :class:`Landmarks`."""
+    closed = 1 - episode.gripper_opening
+    return episode.landmarks_m[keep], episode.landmarks_uv[keep], closed[keep]
+
+
+def join_landmarks(parts: list[tuple[NDArray[np.float32], ...]]) -> Landmarks:
+    joined = (np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True))
+    return Landmarks(*(torch.from_numpy(column) for column in joined))
 
 
 def collate_frames(episodes: list[Episode], rng: np.random.Generator, each: int) -> FrameBatch:
     """``each`` random frames of the video and of the robot per episode."""
-    images, places = [], []
+    images, landmarks = [], []
     for episode in episodes:
-        hand = np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)
-        closed = 1 - episode.gripper_opening[:, None]
-        robot = np.concatenate([episode.ee_position_m, closed], 1)
-        for frames, place in ((episode.video, hand), (episode.images, robot)):
+        sides = (episode.video, video_landmarks), (episode.images, robot_landmarks)
+        for frames, labels in sides:
             chosen = rng.choice(len(frames), each, replace=False)
             images.append(np.asarray(frames[chosen]))
-            places.append(place[chosen])
-    return FrameBatch(
-        torch.from_numpy(np.concatenate(images)),
-        torch.from_numpy(np.concatenate(places).astype(np.float32)),
-    )
+            landmarks.append(labels(episode, chosen))
+    return FrameBatch(torch.from_numpy(np.concatenate(images)), join_landmarks(landmarks))
 
 
 def pick_frames(count: int, wanted: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -85,6 +111,7 @@ def collate(
         key: []
         for key in ("video", "hand", "points", "tracks", "visible", "contact", "frames", "state")
     }
+    video_labels, robot_labels = [], []
     owner: list[int] = []
     history: list[np.ndarray] = []
     actions: list[np.ndarray] = []
@@ -97,6 +124,8 @@ def collate(
         rows["hand"].append(
             np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)[keep]
         )
+        video_labels.append(video_landmarks(episode, keep))
+        robot_labels.append(robot_landmarks(episode, np.arange(len(episode.images))))
         rows["points"].append(episode.points)
         rows["tracks"].append(episode.tracks[:, keep])
         rows["visible"].append(episode.visible[:, keep])
@@ -130,7 +159,10 @@ def collate(
         "terminate": np.asarray(terminate, np.float32),
     }
     arrays["visible"] = arrays["visible"].astype(np.float32)
-    return Batch(**{key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in arrays.items()})
+    return Batch(
+        landmarks=join_landmarks(video_labels + robot_labels),
+        **{key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in arrays.items()},
+    )
 
 
 def list_episodes(folders: tuple[str, ...]) -> list[Path]:

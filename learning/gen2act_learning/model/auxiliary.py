@@ -29,6 +29,7 @@ class TrackTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(cfg.width)
         self.head = nn.Linear(cfg.width, frames * 2)
+        nn.init.normal_(self.head.weight, std=0.01)  # points stand still at first
 
     def forward(self, points: Tensor, features: Tensor, tokens: Tensor) -> Tensor:
         """points [B, P, 2] in [0, 1]; features [B, K, W]; tokens [B, N, W] -> [B, P, T, 2]."""
@@ -55,9 +56,7 @@ class Auxiliary(nn.Module):
         self.contact_queries = nn.Parameter(torch.randn(4, cfg.width) * 0.5)
         self.contact = CrossBlock(cfg.width, cfg.heads)
         self.contact_head = nn.Linear(4 * cfg.width, 6)
-        self.locate_query = nn.Parameter(torch.randn(4, cfg.width) * 0.5)
-        self.locate = CrossBlock(cfg.width, cfg.heads)
-        self.locate_head = nn.Linear(4 * cfg.width, 4)
+        self.locate_head = nn.Linear(cfg.width, 4)
 
     def hand_path(self, goal: Tensor) -> Tensor:
         """Goal tokens [B, N, W] -> hand position (scaled) and closedness per frame [B, 16, 4]."""
@@ -69,7 +68,6 @@ class Auxiliary(nn.Module):
         query = self.contact_queries.expand(goal.shape[0], -1, -1)
         return self.contact_head(self.contact(query, goal).flatten(1)).view(-1, 2, 3)
 
-    def location(self, features: Tensor) -> Tensor:
-        """One frame's features [B, K, W] -> hand or end-effector position, closedness [B, 4]."""
-        query = self.locate_query.expand(features.shape[0], -1, -1)
-        return self.locate_head(self.locate(query, features).flatten(1))
+    def locate(self, features: Tensor) -> Tensor:
+        """Frames' features [B, K, W] -> scaled position and closedness of keypoints [B, n, 4]."""
+        return self.locate_head(features[:, -self.cfg.keypoints :])

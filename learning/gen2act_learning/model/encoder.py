@@ -2,83 +2,96 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from .layers import Attention, SelfBlock, feed_forward, sine_positions_2d
 
 
-class Keypoints(nn.Module):
-    """Spatial softmax: where in the image each learned channel fires, as tokens.
+def _conv(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
+    padding = 0 if size == stride else size // 2
+    convolution = nn.Conv2d(inputs, outputs, size, stride, padding, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(4, outputs), nn.ReLU())
 
-    Patches tell positions to a few centimetres; an expectation over the fine grid is exact to
-    millimetres and is learned within minutes.
-    """
 
-    grid: Tensor  # [s * s, 2] positions in [-1, 1]
+class Encoded(NamedTuple):
+    """What the encoder says about B frames."""
 
-    def __init__(self, channels: int, points: int, tokens: int, width: int, side: int) -> None:
-        super().__init__()
-        self.near = nn.Conv2d(channels, points, 3, padding=1)
-        self.norm = nn.GroupNorm(4, points)
-        self.wide = nn.Conv2d(points, points, 3, padding=2, dilation=2)
-        self.embed = nn.Linear(3 * points, tokens * width)
-        self.tokens = tokens
-        axis = (torch.arange(side) + 0.5) / side * 2 - 1
-        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
-        self.register_buffer("grid", grid, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Feature maps [B, C, s, s] -> tokens [B, n, W]."""
-        maps = self.wide(nn.functional.gelu(self.norm(self.near(x)))).flatten(2)
-        place = torch.softmax(2.0 * maps, dim=-1) @ self.grid
-        strength = torch.logsumexp(maps, dim=-1, keepdim=True) - 6.0
-        flat = torch.cat([place * 2.0, strength * 0.2], dim=-1).flatten(1)
-        return self.embed(flat).unflatten(1, (self.tokens, -1))
+    features: Tensor  # [B, K, W] pooled patches, then keypoints
+    heat: Tensor  # [B, n, s, s] log-scores of where each keypoint is, on a grid of stride 8
+    place: Tensor  # [B, n, 2] their positions (x, y) in the picture, in parts of its side
 
 
 class FrameEncoder(nn.Module):
-    """ViT with a small convolutional stem and keypoint tokens, shared by both videos.
+    """ViT with a convolutional stem and keypoints, shared by both videos.
 
-    uint8 [B, S, S, 3] RGB -> features [B, K, W] with K = (S / 32)^2 + keypoint tokens.
+    Patches tell what is where to a few centimetres. A keypoint is found as the expectation of a
+    spatial softmax on a fine grid, exact to millimetres, and its token carries that position and
+    the features found there.
+
+    uint8 [B, S, S, 3] RGB -> features [B, K, W] (see ``ModelConfig.frame_tokens``).
     """
 
     positions: Tensor  # [patches, W]
+    cells: Tensor  # [s * s, 2] centres of the fine grid, in parts of the picture's side
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        a, b = cfg.stem_channels
-        self.stem1 = nn.Conv2d(3, a, 4, stride=4)
-        self.norm1 = nn.GroupNorm(4, a)
-        self.stem2 = nn.Conv2d(a, b, 3, stride=2, padding=1)
-        self.norm2 = nn.GroupNorm(4, b)
-        self.patch = nn.Conv2d(b, cfg.width, 4, stride=4)
-        self.keypoints = Keypoints(
-            b, cfg.keypoints, cfg.keypoint_tokens, cfg.width, cfg.image_size // 8
-        )
-        self.keypoint_norm = nn.LayerNorm(cfg.width)
+        a, b, c = cfg.stem_channels
+        self.stem4 = _conv(3, a, 4, 4)
+        self.stem8 = _conv(a, b, 3, 2)
+        self.stem16 = nn.Sequential(_conv(b, c, 3, 2), _conv(c, c, 3, 1))
+        self.patch = nn.Conv2d(c, cfg.width, 2, stride=2)
         # Normalised before positions are added: a small patch output would be drowned by them.
         self.patch_norm = nn.LayerNorm(cfg.width)
         self.register_buffer("positions", sine_positions_2d(cfg.grid, cfg.width), persistent=False)
         self.position_gain = nn.Parameter(torch.tensor(0.5))
         self.blocks = nn.ModuleList(SelfBlock(cfg.width, cfg.heads) for _ in range(cfg.vit_layers))
         self.norm = nn.LayerNorm(cfg.width)
+        self.from16 = nn.Conv2d(c, b, 1)
+        self.from32 = nn.Linear(cfg.width, b)
+        self.fine = _conv(b, b, 3, 1)
+        self.heat = nn.Conv2d(b, cfg.keypoints, 1)
+        self.kind = nn.Parameter(torch.randn(cfg.keypoints, cfg.width) * 0.5)
+        self.keypoint = nn.Linear(b + 3, cfg.width)
+        self.keypoint_norm = nn.LayerNorm(cfg.width)
+        side = cfg.image_size // 8
+        axis = (torch.arange(side) + 0.5) / side
+        cells = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
+        self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.encode(images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0)
+        return self.encode(images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0).features
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Float images [B, 3, S, S] in [-1, 1] -> features [B, K, W]."""
-        x = nn.functional.gelu(self.norm1(self.stem1(x)))
-        x = nn.functional.gelu(self.norm2(self.stem2(x)))
-        points = self.keypoint_norm(self.keypoints(x))
-        x = self.patch(x).flatten(2).transpose(1, 2)
-        x = self.patch_norm(x) + self.position_gain * self.positions
-        x = torch.cat([x, points], dim=1)
+    def encode(self, x: Tensor) -> Encoded:
+        """Float images [B, 3, S, S] in [-1, 1]."""
+        at8 = self.stem8(self.stem4(x))
+        at16 = self.stem16(at8)
+        patches = self.patch(at16)
+        grid = patches.shape[-2:]
+        patches = self.patch_norm(patches.flatten(2).transpose(1, 2))
+        patches = patches + self.position_gain * self.positions
         for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+            patches = block(patches)
+        context = self.from32(patches).transpose(1, 2).unflatten(2, grid)
+        at16 = self.from16(at16) + F.interpolate(context, scale_factor=2.0)
+        fine = self.fine(at8 + F.interpolate(at16, scale_factor=2.0))
+        heat = self.heat(fine)
+        weight = torch.softmax(heat.flatten(2), dim=-1)
+        place = weight @ self.cells
+        found = weight @ fine.flatten(2).transpose(1, 2)
+        sharpness = weight.amax(-1, keepdim=True)
+        points = self.keypoint(torch.cat([found, place * 4.0 - 2.0, sharpness], dim=-1))
+        points = self.keypoint_norm(points + self.kind)
+        pooled = F.avg_pool2d(
+            self.norm(patches).transpose(1, 2).unflatten(2, grid), 3, 2, 1, count_include_pad=False
+        )
+        features = torch.cat([pooled.flatten(2).transpose(1, 2), points], dim=1)
+        return Encoded(features, heat, place)
 
 
 class ResamplerLayer(nn.Module):
@@ -125,6 +138,7 @@ class Resampler(nn.Module):
     def __init__(self, cfg: ModelConfig, frames: int, direct_frame: int) -> None:
         super().__init__()
         self.direct_frame = direct_frame
+        self.keypoints = cfg.keypoints
         self.direct = None
         if cfg.direct_tokens:
             self.direct = nn.Sequential(nn.Linear(cfg.width, cfg.width), nn.LayerNorm(cfg.width))
@@ -147,8 +161,10 @@ class Resampler(nn.Module):
         return self.norm(z)
 
     def join(self, tokens: Tensor, frame: Tensor) -> Tensor:
-        """Resampled tokens [B, N, W], then those of one frame's features [B, K, W] if in use."""
-        return tokens if self.direct is None else torch.cat([tokens, self.direct(frame)], dim=1)
+        """Resampled tokens [B, N, W], then one frame's [B, K, W] keypoints if in use."""
+        if self.direct is None:
+            return tokens
+        return torch.cat([tokens, self.direct(frame[:, -self.keypoints :])], dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         tokens = self.resample(self.project(features))
