@@ -10,9 +10,10 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from gen2act_contracts import rpc
-from gen2act_contracts.errors import Gen2ActError, Internal
+from gen2act_contracts.errors import Gen2ActError, Internal, InvalidInput
 from gen2act_servicekit import logs, metrics
 
 _log = logs.get(__name__)
@@ -25,6 +26,8 @@ _STANDARD = "/grpc."
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of ours.
 
+    - A request that cannot be decoded (broken, or text that is not UTF-8) is `InvalidInput`;
+      gRPC itself would call it UNKNOWN.
     - `Gen2ActError` raised by a method becomes its gRPC status with details.
     - A failed call to another service becomes the error that service sent.
     - Anything else is a defect: logged with an id, told to the client as INTERNAL with that id
@@ -40,6 +43,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(_STANDARD):
             return handler
+        decode = _typed(handler.request_deserializer)
+        # A stream's messages are decoded while the method reads them, a single one before the
+        # method begins, out of our reach: it comes as bytes and is decoded inside the call.
+        deserializer, read = (decode, _as_it_is) if handler.request_streaming else (None, decode)
         if handler.response_streaming:
             behaviour = handler.stream_stream or handler.unary_stream
             make = (
@@ -47,7 +54,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            wrapped: Any = _streaming(behaviour, method)
+            wrapped: Any = _streaming(behaviour, method, read)
         else:
             behaviour = handler.stream_unary or handler.unary_unary
             make = (
@@ -55,26 +62,46 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_unary_rpc_method_handler
             )
-            wrapped = _single(behaviour, method)
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+            wrapped = _single(behaviour, method, read)
+        return make(wrapped, deserializer, handler.response_serializer)
 
 
-def _single(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _typed(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def typed(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            raise InvalidInput(
+                f"a message of {len(data)} bytes cannot be decoded; text must be UTF-8 ({error})"
+            ) from error
+
+    return typed
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
+def _single(
+    behaviour: Callable[..., Any], method: str, read: Callable[[Any], Any]
+) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
         with _measured(method, context):
             try:
-                return await behaviour(request, context)
+                return await behaviour(read(request), context)
             except Exception as error:
                 await _fail(context, error, method)
 
     return call
 
 
-def _streaming(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+def _streaming(
+    behaviour: Callable[..., Any], method: str, read: Callable[[Any], Any]
+) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         with _measured(method, context):
             try:
-                replies = behaviour(request, context)
+                replies = behaviour(read(request), context)
                 if hasattr(replies, "aclose"):
                     # Ends the method's own `finally` blocks now, not at garbage collection.
                     async with aclosing(replies):

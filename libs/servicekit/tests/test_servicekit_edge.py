@@ -130,3 +130,36 @@ async def test_a_running_stream_is_active_until_it_is_cancelled(
     call.cancel()
     await eventually(lambda: sample(service, "gen2act_rpc_active", **labels) == 0)
     assert sample(service, "gen2act_rpc_handled_total", **labels) == handled + 1
+
+
+NOT_UTF8 = b"\x0a\x02\xff\xfe"  # field 1, a text of two bytes
+
+
+@pytest.mark.parametrize("data", [NOT_UTF8, b"\x0a\x7fcut off"])
+async def test_a_request_that_cannot_be_decoded_is_invalid_input(
+    channel: grpc.aio.Channel, stub: Stub, data: bytes
+) -> None:
+    call = channel.unary_unary("/gen2act.v1.Policy/PrepareGoal")
+
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await call(data, timeout=10)
+
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert type(rpc.from_rpc_error(failure.value)) is errors.InvalidInput
+    reply = await stub.PrepareGoal(pb.policy.PrepareGoalRequest(video_id="v"), timeout=10)
+    assert reply.goal_id == "v"
+
+
+async def test_a_message_of_a_stream_that_cannot_be_decoded_is_invalid_input(
+    channel: grpc.aio.Channel, servicer: object
+) -> None:
+    call = channel.stream_stream("/gen2act.v1.Policy/Rollout")(
+        iter([open_rollout("first").SerializeToString(), b"\x0a\x04\x0a\x02\xff\xfe"]), timeout=10
+    )
+
+    assert b"first" in await call.read()
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await call.read()
+
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await eventually(servicer.cleaned_up.is_set)  # type: ignore[attr-defined]
