@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from gen2act_sim import grasping, pressing
 from gen2act_sim.kinematics import Kinematics
+from gen2act_sim.motions import funnel, toward
 from gen2act_sim.scenes import F64
 
 _POLICY_NAMES = {
@@ -48,10 +50,6 @@ def _object_and_goal(kin: Kinematics, task: str) -> tuple[F64, F64]:
     raise KeyError(task)
 
 
-def _toward(source_m: F64, target_m: F64, gain: float) -> F64:
-    return np.clip(gain * (target_m - source_m), -1.0, 1.0)
-
-
 def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
     """Push the handle around its axis, the fingers shut and beside it at 12 cm from the axis."""
     angle = kin.fixture_q  # 0: handle points at the robot (-y), grows towards +x
@@ -68,45 +66,17 @@ def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
     above = np.array([0.0, 0.0, 0.1])
     if on_track:
         if hand[2] > axis[2] + 0.03:
-            return _toward(hand, beside, 25.0), True
-        return _toward(hand, contact + sign * 0.06 * tangent, 25.0), True
+            return toward(hand, beside, 25.0), True
+        return toward(hand, contact + sign * 0.06 * tangent, 25.0), True
     if hand[2] < axis[2] + 0.03 and behind < 0.03:
-        return _toward(hand, hand + above, 25.0), True  # wrong side of the handle: rise first
+        return toward(hand, hand + above, 25.0), True  # wrong side of the handle: rise first
     near = float(np.linalg.norm((hand - beside)[:2])) < 0.02
-    return _toward(hand, beside if near else beside + above, 25.0), True
-
-
-def funnel(
-    hand_m: F64, grasp_m: F64, *, top_m: float, inner_m: float = 0.01, outer_m: float = 0.05
-) -> F64:
-    """Motion onto a grasp from above, continuous in every coordinate.
-
-    The wanted height above the grasp grows with the distance aside, from 0 at `inner_m` to `top_m`
-    at `outer_m`; a hand below that height slows down sideways. No threshold flips the direction: a
-    policy that is a few millimetres unsure about where it is does nearly the right thing, where
-    "misaligned: up, aligned: down" makes it hover.
-
-    Args:
-        hand_m: the hand [3].
-        grasp_m: where it shall be [3].
-        top_m: height above the grasp at which the hand travels [m].
-        inner_m: so far aside the hand still comes down all the way [m].
-        outer_m: from here on it travels at the top [m].
-
-    Returns:
-        displacement in units of 1 cm [3].
-    """
-    aside = float(np.linalg.norm((hand_m - grasp_m)[:2]))
-    wanted = top_m * float(np.clip((aside - inner_m) / (outer_m - inner_m), 0.0, 1.0))
-    missing = wanted - float(hand_m[2] - grasp_m[2])
-    motion = _toward(hand_m, grasp_m + np.array([0.0, 0.0, wanted]), 20.0)
-    motion[:2] *= float(np.clip(1.0 - (missing - 0.01) / 0.04, 0.0, 1.0))
-    return motion
+    return toward(hand, beside if near else beside + above, 25.0), True
 
 
 def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
     """Take the mug between the fingers, slide it to goal_m [3] and keep holding it."""
-    hand, mug = kin.hand_m, kin.mug_m
+    hand, mug = kin.hand_m, kin.object_m
     grasp = mug + np.array([0.0, 0.0, 0.065])
     # Under the overhang the wrist meets the machine: take a mug that is in deep off its centre.
     grasp[1] = max(mug[1] - 0.014, min(mug[1], kin.fixture_m[1] - 0.25))
@@ -118,9 +88,9 @@ def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
         # command by up to 2 cm when it comes down, so wait for it.
         centred = abs(float(hand[0] - grasp[0])) < 0.01 and above < 0.02
         if opening > 0.95 and not centred:
-            return _toward(hand, grasp, 15.0), False
+            return toward(hand, grasp, 15.0), False
         if opening > 0.75:
-            return 0.5 * _toward(hand, grasp, 15.0), True
+            return 0.5 * toward(hand, grasp, 15.0), True
         motion = 10.0 * (goal_m - mug)
         motion[2] = 10.0 * (goal_m[2] + 0.065 - hand[2])
         # Together, not axis by axis: friction alone must carry the sideways part.
@@ -143,14 +113,14 @@ def _close_door(kin: Kinematics) -> tuple[F64, bool]:
     low = np.array([0.0, 0.0, 0.19 - hinge[2]])
     if hand[2] < 0.25 and 0.10 < reach < 0.32 and 0.0 < distance < 0.13:
         target = hinge + 0.22 * along - 0.02 * outward + low
-        return 0.8 * _toward(hand, target, 25.0), True
+        return 0.8 * toward(hand, target, 25.0), True
     beside = hinge + 0.22 * along + 0.085 * outward + low
     if float(np.linalg.norm((hand - beside)[:2])) < 0.03:
-        return _toward(hand, beside, 25.0), True
+        return toward(hand, beside, 25.0), True
     beside[2] = 0.38  # the door's top is at 0.27 m, the fingers reach 5 cm below the hand
     if hand[2] < 0.345:
         beside[:2] = hand[:2]
-    return _toward(hand, beside, 25.0), True
+    return toward(hand, beside, 25.0), True
 
 
 def _slide_window(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
@@ -163,10 +133,10 @@ def _slide_window(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
         above = start + np.array([0.0, 0.0, 0.21])
         if hand[2] < start[2] + 0.16:
             above[:2] = hand[:2]
-        return _toward(hand, above, 25.0), True
+        return toward(hand, above, 25.0), True
     if abs(float(hand[2] - start[2])) > 0.03:
-        return _toward(hand, start, 25.0), True
-    return _toward(hand, start + np.array([0.1 * sign, 0.0, 0.0]), 25.0), True
+        return toward(hand, start, 25.0), True
+    return toward(hand, start + np.array([0.1 * sign, 0.0, 0.0]), 25.0), True
 
 
 def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
@@ -184,6 +154,10 @@ def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
         return _close_door(kin)
     if task in ("window-open", "window-close"):
         return _slide_window(kin, opening=task == "window-open")
+    if task in pressing.EXPERTS:
+        return pressing.EXPERTS[task](kin)
+    if task in grasping.EXPERTS:
+        return grasping.EXPERTS[task](kin)
     obj, goal = _object_and_goal(kin, task)
     observation = np.zeros(39)
     observation[:3] = kin.hand_m

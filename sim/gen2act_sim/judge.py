@@ -25,14 +25,22 @@ import numpy as np
 
 from gen2act_sim.kinematics import Kinematics
 from gen2act_sim.scenes import F64
+from gen2act_sim.state import StageState
 
 UPRIGHT = 0.8  # cosine of the largest tilt at which a mug still stands
 
 
 def _mug_error(kin: Kinematics, goal_m: F64) -> float:
-    if kin.mug_uprightness < UPRIGHT:
+    if float(kin.object_axes[2, 2]) < UPRIGHT:
         return float("inf")
-    return float(np.linalg.norm(kin.mug_m - goal_m))
+    return float(np.linalg.norm(kin.object_m - goal_m))
+
+
+def _mug_left(kin: Kinematics, stage: StageState) -> bool:
+    """Is the mug further from its place at the machine than when the stage began?"""
+    place = kin.push_goal_m
+    before = float(np.linalg.norm(stage.reference_object_m - place))
+    return float(np.linalg.norm(kin.object_m - place)) > before + 0.04
 
 
 def _door_open_error(kin: Kinematics) -> float:
@@ -54,29 +62,26 @@ def _button_needed(reference_q: float) -> float:
     return max(0.01, min(reference_q + 0.004, 0.028))
 
 
-def progress(
-    kin: Kinematics, task: str, pull_goal_m: F64, reference_q: float, once: bool
-) -> tuple[bool, bool]:
-    """(success, done) of a task in the present state.
+def progress(kin: Kinematics, stage: StageState, pull_goal_m: F64) -> tuple[bool, bool]:
+    """(success, done) of a stage's task in the present state.
 
     Args:
         kin: view of the state.
-        task: task id of this scene.
+        stage: the task and how things were when it began.
         pull_goal_m: where the mug of coffee-pull belongs [3].
-        reference_q: the fixture joint's position when the stage began [m or rad].
-        once: the task was fulfilled before in this stage.
     """
+    task, once = stage.task, stage.success_once
     q = kin.fixture_q
     match task:
         case "coffee-push":
             error = _mug_error(kin, kin.push_goal_m)
             return error <= 0.07, error <= 0.07 and _mug_error(kin, kin.parking_m) <= 0.025
         case "coffee-button":
-            needed = _button_needed(reference_q)
+            needed = _button_needed(stage.reference_q)
             return once or q >= needed, q >= max(0.02, needed) or (once and q < 0.01)
         case "coffee-pull":
             error = _mug_error(kin, pull_goal_m)
-            return error <= 0.07, error <= 0.035
+            return error <= 0.07 and _mug_left(kin, stage), error <= 0.035
         case "drawer-open":
             return q <= -0.15, q <= -0.156
         case "drawer-close":
@@ -96,4 +101,21 @@ def progress(
             return error <= 0.07, error <= 0.045
         case "faucet-close":
             return q <= 0.3, q <= 0.12
+        case "basketball":
+            error = float(np.linalg.norm((kin.object_m - kin.hoop_m) * (1.0, 1.0, 2.0)))
+            return error <= 0.08, error <= 0.05
+        case "shelf-place":
+            error = float(np.linalg.norm(kin.object_m - kin.shelf_goal_m))
+            return error <= 0.07, error <= 0.05
+        case "button-press" | "button-press-topdown":
+            return once or q <= -0.07, once
+        case "handle-press":
+            return q <= -0.077, q <= -0.09
+        case "hammer":
+            return q >= 0.09, q >= 0.095
+        case "assembly":
+            below = kin.fixture_m + np.array([0.0, 0.0, 0.05]) - kin.object_m
+            aside = float(np.linalg.norm(below[:2]))
+            depth = float(below[2])
+            return aside < 0.02 and depth > 0.0, aside < 0.02 and depth > 0.012
     raise KeyError(task)

@@ -1,4 +1,4 @@
-"""Reads positions out of a simulator state: hand, mug, fixture. Everything in the world frame."""
+"""Reads positions out of a simulator state: hand, fixture, loose object; in the world frame."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ class Kinematics:
         self._claws = (model.body("rightclaw").id, model.body("leftclaw").id)
         self._tips = (model.site("rightEndEffector").id, model.site("leftEndEffector").id)
         self._fixture = model.body(spec.fixture).id
-        joint = model.joint(spec.joint).id
-        self.fixture_qpos = int(model.jnt_qposadr[joint])
-        self.fixture_dof = int(model.jnt_dofadr[joint])
-        self._mug = model.body("obj").id if scene == "coffee" else -1
+        self.fixture_qpos = None if spec.link is None else _qpos_index(model, spec.link)
+        self._object = None if spec.loose is None else model.body(spec.loose).id
+        self.object_qpos = None if spec.loose is None else _qpos_index(model, spec.loose)
 
     @property
     def hand_m(self) -> F64:
@@ -54,18 +53,20 @@ class Kinematics:
 
     @property
     def fixture_q(self) -> float:
-        """Position of the joint that tasks move [m or rad]."""
-        return float(self._data.qpos[self.fixture_qpos])
+        """Position of the joint that tasks move [m or rad]; 0 where there is none."""
+        return 0.0 if self.fixture_qpos is None else float(self._data.qpos[self.fixture_qpos])
 
     @property
-    def mug_m(self) -> F64:
-        """Origin of the mug, at its bottom's centre [3]."""
-        return np.array(self._data.xpos[self._mug])
+    def object_m(self) -> F64:
+        """Origin of the loose object (a mug's: its bottom's centre) [3]; zeros where none is."""
+        return np.zeros(3) if self._object is None else np.array(self._data.xpos[self._object])
 
     @property
-    def mug_uprightness(self) -> float:
-        """Cosine of the angle between the mug's axis and the vertical."""
-        return float(self._data.xmat[self._mug][8])
+    def object_axes(self) -> F64:
+        """The loose object's axes as columns [3, 3]; the world's where none is."""
+        if self._object is None:
+            return np.eye(3)
+        return np.array(self._data.xmat[self._object]).reshape(3, 3)
 
     @property
     def push_goal_m(self) -> F64:
@@ -79,6 +80,24 @@ class Kinematics:
         goal: F64 = self.fixture_m + MUG_PARKED_M
         return goal
 
+    @property
+    def button_m(self) -> F64:
+        """Middle of the outer face of the box's button [3]."""
+        button = self._data.body("button")
+        return np.array(button.xpos + button.xmat.reshape(3, 3) @ (0.0, -0.194, 0.0))
+
+    @property
+    def hoop_m(self) -> F64:
+        """Just above the middle of the basketball hoop [3]."""
+        hoop: F64 = self.fixture_m + np.array([0.0, -0.083, 0.30])
+        return hoop
+
+    @property
+    def shelf_goal_m(self) -> F64:
+        """Middle of the shelf's upper compartment, 5 cm above its board [3]."""
+        goal: F64 = self.fixture_m + np.array([0.0, 0.0, 0.30])
+        return goal
+
     def site_m(self, name: str) -> F64:
         """Position of a named site [3]."""
         return np.array(self._data.site(name).xpos)
@@ -90,3 +109,8 @@ class Kinematics:
     def body_m(self, name: str) -> F64:
         """Position of a named body [3]."""
         return np.array(self._data.body(name).xpos)
+
+
+def _qpos_index(model: Any, body: str) -> int:
+    """Where the positions of a body's joint begin in qpos."""
+    return int(model.jnt_qposadr[model.body(body).jntadr[0]])

@@ -26,6 +26,7 @@ START_M = np.array([-0.05, 0.42, 0.33])
 _MOCAP_QUAT = np.array([1.0, 0.0, 1.0, 0.0])
 _SETTLE_STEPS = 200
 _FAR_AWAY_M = np.array([0.0, 3.0, 0.0])
+_OUT_OF_THE_WAY_M = (0.4, 0.9, 0.0)
 
 _STATE_SPEC = int(
     mujoco.mjtState.mjSTATE_TIME
@@ -103,8 +104,9 @@ class Physics:
         fixture = self.model.body_pos[self._fixture].copy()
         self.place_fixture(_FAR_AWAY_M)
         mujoco.mj_resetData(self.model, self.data)
-        if self.scene == "coffee":
-            self.data.qpos[:3] = (0.4, 0.9, 0.0)
+        if self.kin.object_qpos is not None:
+            first = self.kin.object_qpos
+            self.data.qpos[first : first + 3] = _OUT_OF_THE_WAY_M
         self._park()
         for _ in range(_SETTLE_STEPS):
             mujoco.mj_step(self.model, self.data, FRAME_SKIP)

@@ -32,24 +32,24 @@ class SceneRenderer:
 
     def __init__(self, scene: str, image_size: int) -> None:
         self.image_size = image_size
-        self._model = load_model(scene)
+        self.model: Any = load_model(scene)  # for pictures only: its looks may be changed
         try:
-            self._renderer = mujoco.Renderer(self._model, image_size, image_size, max_geom=400)
+            self._renderer = mujoco.Renderer(self.model, image_size, image_size, max_geom=400)
         except Exception as error:  # the GL stacks raise anything from ImportError to OSError
             raise missing(error) from error
-        self._camera = mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = LOOKAT_M
-        self._camera.distance = DISTANCE_M
-        self._camera.azimuth = AZIMUTH_DEG
-        self._camera.elevation = ELEVATION_DEG
+        self.camera: Any = mujoco.MjvCamera()
+        self.camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self.camera.lookat[:] = LOOKAT_M
+        self.camera.distance = DISTANCE_M
+        self.camera.azimuth = AZIMUTH_DEG
+        self.camera.elevation = ELEVATION_DEG
         self._option = mujoco.MjvOption()
         # Goal markers are sites; a policy that sees them needs no video.
         self._option.sitegroup[:] = 0
 
     def _update(self, data: Any, robot: bool, decorate: Decorate | None) -> None:
         self._option.geomgroup[ROBOT_GROUP] = int(robot)
-        self._renderer.update_scene(data, self._camera, self._option)
+        self._renderer.update_scene(data, self.camera, self._option)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0

@@ -31,7 +31,8 @@ class SceneSpec:
 
     file: str
     fixture: str  # body whose position varies with the seed
-    joint: str  # joint of the fixture that tasks move (button, drawer, hinge, ...)
+    link: str | None = None  # body of the fixture whose joint tasks move (button, drawer, ...)
+    loose: str | None = None  # body that lies about freely (mug, ball, ...)
     joint_range: tuple[float, float] | None = None  # overrides the model's range
     stiffness: float = 0.0  # spring of that joint [N/m]
     damping: float = 0.0  # added to that joint [N s/m]
@@ -42,21 +43,31 @@ class SceneSpec:
 SPECS: dict[str, SceneSpec] = {
     # Pushing the mug home, the wrist touches the button above it. Meta-World's button stays in;
     # with a spring it comes out again and can be pressed in the next stage.
-    "coffee": SceneSpec("sawyer_coffee.xml", "coffee_machine", "goal_slidey", stiffness=30.0),
+    "coffee": SceneSpec("sawyer_coffee.xml", "coffee_machine", "cmbutton", "obj", stiffness=30.0),
     # Pulled to its stop, Meta-World's drawer bounces back by over a centimetre.
-    "drawer": SceneSpec("sawyer_drawer.xml", "drawer", "goal_slidey", damping=8.0),
+    "drawer": SceneSpec("sawyer_drawer.xml", "drawer", "drawer_link", damping=8.0),
     # Range: from where Meta-World's door-close starts; further open its expert cannot reach in.
-    "door": SceneSpec("sawyer_door_pull.xml", "door", "doorjoint", joint_range=(-1.5, 0.0)),
-    "window": SceneSpec("sawyer_window_horizontal.xml", "window", "window_slide"),
+    "door": SceneSpec("sawyer_door_pull.xml", "door", "door_link", joint_range=(-1.5, 0.0)),
+    "window": SceneSpec("sawyer_window_horizontal.xml", "window", "windowb_a"),
     # Meta-World's faucet turns both ways from its middle; a tap that can be closed needs a stop
     # where it is closed, so the range is cut to one side.
     "faucet": SceneSpec(
         "sawyer_faucet.xml",
         "faucetBase",
-        "knob_Joint_1",
+        "faucet_link2",
         joint_range=(-0.05, 1.57),
         mocap_low=(-0.5, 0.40, -0.15),
     ),
+    "basketball": SceneSpec("sawyer_basketball.xml", "basket_goal", loose="bsktball"),
+    "shelf": SceneSpec("sawyer_shelf_placing.xml", "shelf", loose="obj"),
+    # Meta-World's buttons count as pressed when they are forced 1.3 cm past a soft stop at 6 cm.
+    "button": SceneSpec("sawyer_button_press.xml", "box", "button", joint_range=(-0.08, 0.0)),
+    "button-topdown": SceneSpec(
+        "sawyer_button_press_topdown.xml", "box", "button", joint_range=(-0.08, 0.0)
+    ),
+    "handle": SceneSpec("sawyer_handle_press.xml", "box", "handle_link"),
+    "hammer": SceneSpec("sawyer_hammer.xml", "box", "nail_link", "hammerbody"),
+    "assembly": SceneSpec("sawyer_assembly_peg.xml", "peg", loose="RoundNut"),
 }
 
 _SOURCES: dict[str, Any] = {}
@@ -95,11 +106,12 @@ def _prepare(scene: str) -> Any:
     model.vis.quality.shadowsize = 0
     model.vis.global_.offwidth = 640
     model.vis.global_.offheight = 640
-    joint = model.joint(spec.joint).id
-    if spec.joint_range is not None:
-        model.jnt_range[joint] = spec.joint_range
-    model.jnt_stiffness[joint] += spec.stiffness
-    model.dof_damping[model.jnt_dofadr[joint]] += spec.damping
+    if spec.link is not None:
+        joint = model.body(spec.link).jntadr[0]
+        if spec.joint_range is not None:
+            model.jnt_range[joint] = spec.joint_range
+        model.jnt_stiffness[joint] += spec.stiffness
+        model.dof_damping[model.jnt_dofadr[joint]] += spec.damping
     base = model.body("base").id
     for geom in range(model.ngeom):
         body = int(model.geom_bodyid[geom])

@@ -18,7 +18,7 @@ from gen2act_sim.initial import Variation
 from gen2act_sim.scenes import F64
 from gen2act_sim.tasks import SCENES
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 16_384
 _MAX_NUMBER = 1e6  # larger positions or speeds are no state of this simulator
 
@@ -29,6 +29,7 @@ class StageState:
 
     task: str
     reference_q: float  # fixture joint when the stage began [m or rad]
+    reference_object_m: tuple[float, float, float]  # loose object then
     success_once: bool
 
 
@@ -51,13 +52,14 @@ def encode_state(state: WorldState) -> bytes:
         "scene": state.scene,
         "seed": state.seed,
         "fixture_m": state.variation.fixture_m.tolist(),
-        "mug_start_m": state.variation.mug_start_m.tolist(),
+        "object_start_m": state.variation.object_start_m.tolist(),
         "pull_goal_m": state.variation.pull_goal_m.tolist(),
         "stage": None
         if stage is None
         else {
             "task": stage.task,
             "reference_q": stage.reference_q,
+            "reference_object_m": list(stage.reference_object_m),
             "success_once": stage.success_once,
         },
         "vector": state.vector.tolist(),
@@ -86,7 +88,10 @@ def _stage(value: object, scene: str) -> StageState | None:
     if task not in SCENES[scene]:
         raise InvalidState(f"stage: {task!r} is no task of scene {scene!r}")
     reference = _numbers({"reference_q": [value.get("reference_q")]}, "reference_q", 1)
-    return StageState(task, float(reference[0]), success_once=value.get("success_once") is True)
+    x, y, z = _numbers(value, "reference_object_m", 3).tolist()
+    return StageState(
+        task, float(reference[0]), (x, y, z), success_once=value.get("success_once") is True
+    )
 
 
 def decode_state(state: bytes) -> WorldState:
@@ -112,7 +117,7 @@ def decode_state(state: bytes) -> WorldState:
         raise InvalidState(f"seed {seed!r} is not a 64-bit integer")
     variation = Variation(
         _numbers(document, "fixture_m", 3),
-        _numbers(document, "mug_start_m", 3),
+        _numbers(document, "object_start_m", 3),
         _numbers(document, "pull_goal_m", 3),
     )
     stage = _stage(document.get("stage"), scene)

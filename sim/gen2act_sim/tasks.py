@@ -113,6 +113,63 @@ _ALL = (
         ("turn off the faucet", "turn the faucet off", "close the tap", "turn off the tap"),
         "faucet",
     ),
+    TaskInfo(
+        "basketball",
+        "basketball",
+        "put the basketball in the hoop",
+        (
+            "bring the ball to the hoop",
+            "throw the basketball into the hoop",
+            "lift the ball into the basket",
+        ),
+        "ball",
+    ),
+    TaskInfo(
+        "shelf-place",
+        "shelf",
+        "place the block on the shelf",
+        ("put the cube on the shelf", "lift the block onto the shelf"),
+        "block",
+    ),
+    TaskInfo(
+        "button-press",
+        "button",
+        "press the red button in front",
+        ("push the red button in", "press the button on the front of the box"),
+        "button",
+    ),
+    TaskInfo(
+        "button-press-topdown",
+        "button-topdown",
+        "press the red button on top",
+        ("push the red button down", "press the button down from above"),
+        "button",
+    ),
+    TaskInfo(
+        "handle-press",
+        "handle",
+        "press the handle down",
+        ("push the handle down", "press down the red handle", "lower the handle"),
+        "handle",
+    ),
+    TaskInfo(
+        "hammer",
+        "hammer",
+        "hammer the nail into the block",
+        ("hit the nail with the hammer", "drive the nail into the wood", "hammer in the nail"),
+        "hammer",
+    ),
+    TaskInfo(
+        "assembly",
+        "assembly",
+        "put the ring on the peg",
+        (
+            "place the wrench on the peg",
+            "assemble the ring and the peg",
+            "lower the ring onto the peg",
+        ),
+        "ring",
+    ),
 )
 
 TASKS: dict[str, TaskInfo] = {task.id: task for task in _ALL}
@@ -124,7 +181,11 @@ SCENES: dict[str, tuple[str, ...]] = {
 
 ACTIVITIES: dict[str, tuple[str, ...]] = {
     "make coffee": SCENES["coffee"],
-    **{f"open and close the {scene}": SCENES[scene] for scene in SCENES if scene != "coffee"},
+    **{
+        f"open and close the {scene}": tasks
+        for scene, tasks in SCENES.items()
+        if tasks == (f"{scene}-open", f"{scene}-close")
+    },
 }
 
 # Words that carry no meaning for the match; prompts say "A person ..., static camera".

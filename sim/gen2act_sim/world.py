@@ -158,7 +158,10 @@ class World:
         Raises:
             UnknownTask: not a task of this scene.
         """
-        fresh = StageState(self._check_task(task), self.kin.fixture_q, success_once=False)
+        x, y, z = self.kin.object_m.tolist()
+        fresh = StageState(
+            self._check_task(task), self.kin.fixture_q, (x, y, z), success_once=False
+        )
         self._stage = fresh
         self._stage = replace(fresh, success_once=self._progress()[0])
 
@@ -171,13 +174,7 @@ class World:
         stage = self._stage
         if stage is None:
             raise NoStage("call begin_stage(task) first")
-        return judge.progress(
-            self.kin,
-            stage.task,
-            self.variation.pull_goal_m,
-            stage.reference_q,
-            stage.success_once,
-        )
+        return judge.progress(self.kin, stage, self.variation.pull_goal_m)
 
     def success(self) -> bool:
         """Is the current stage's task fulfilled now, by the simulator's state?"""

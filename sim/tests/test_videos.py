@@ -107,7 +107,7 @@ def test_projection_agrees_with_the_renderer() -> None:
     mug = world.physics.model.body("mug").id
     ids = renderer.geom_ids(world.mj_data)
     rows, columns = np.nonzero(world.physics.model.geom_bodyid[np.maximum(ids, 0)] == mug)
-    centre, _ = project(world.kin.mug_m + np.array([0.0, 0.0, 0.035]), 224)
+    centre, _ = project(world.kin.object_m + np.array([0.0, 0.0, 0.035]), 224)
     assert abs(columns.mean() - centre[0]) < 4.0  # the handle pulls the mean a little
     assert abs(rows.mean() - centre[1]) < 3.0
 

@@ -191,9 +191,9 @@ def test_going_to_the_reset_pose_keeps_the_mug_and_reaches_the_pose() -> None:
     world = World("coffee", 8)
     rest = world.kin.hand_m
     run_expert(world, "coffee-push")
-    mug = world.kin.mug_m
+    mug = world.kin.object_m
     world.go_to_reset_pose()
-    assert np.linalg.norm(world.kin.mug_m - mug) < 0.03
+    assert np.linalg.norm(world.kin.object_m - mug) < 0.03
     assert np.linalg.norm(world.kin.hand_m - rest) < 0.02
     assert world.observe().gripper_opening > 0.95
 
