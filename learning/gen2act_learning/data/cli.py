@@ -19,11 +19,17 @@ def _one(job: tuple[str, int, str]) -> bool:
     return make_demo(task, seed, Path(folder))
 
 
-def demos(args: argparse.Namespace) -> int:
-    tasks = list(TASKS) if args.tasks == "all" else args.tasks.split(",")
+def _tasks(wanted: str) -> list[str]:
+    """Task ids of a comma-separated list or 'all'; leaves with the known ones otherwise."""
+    tasks = list(TASKS) if wanted == "all" else [task for task in wanted.split(",") if task]
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise SystemExit(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
+    return tasks
+
+
+def demos(args: argparse.Namespace) -> int:
+    tasks = _tasks(args.tasks)
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     first = FIRST_TRAINING_SEED + args.first_seed
@@ -45,18 +51,21 @@ def demos(args: argparse.Namespace) -> int:
 
 
 def corrections(args: argparse.Namespace) -> int:
-    if args.activity not in ACTIVITIES:
-        raise SystemExit(f"unknown activity {args.activity!r}; known: {', '.join(ACTIVITIES)}")
+    for activity in args.activity:
+        if activity not in ACTIVITIES:
+            raise SystemExit(f"unknown activity {activity!r}; known: {', '.join(ACTIVITIES)}")
+    chains = [ACTIVITIES[name] for name in args.activity] + [(t,) for t in _tasks(args.tasks)]
+    if not chains:
+        raise SystemExit("nothing to do: name --tasks, --activity or both")
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     policy = LocalPolicy(args.bundle, threads=1)
     made = unaided = 0
     for i in range(args.episodes):
         seed = FIRST_TRAINING_SEED + args.first_seed + i
-        counts = make_corrections(
-            policy, args.activity, seed, folder, expert_share=args.expert_share
-        )
-        made, unaided = made + counts[0], unaided + counts[1]
+        for chain in chains:
+            counts = make_corrections(policy, chain, seed, folder, expert_share=args.expert_share)
+            made, unaided = made + counts[0], unaided + counts[1]
         print(
             f"\r{i + 1}/{args.episodes} runs, {made} stages, {unaided} unaided", end="", flush=True
         )
@@ -76,8 +85,16 @@ def main() -> None:
     demo.set_defaults(run=demos)
     fix = commands.add_parser("corrections", help="the policy acts, the expert labels")
     fix.add_argument("--bundle", type=Path, required=True, help="the policy that acts")
-    fix.add_argument("--activity", required=True, help=f"one of: {', '.join(ACTIVITIES)}")
-    fix.add_argument("--episodes", type=int, default=100, help="runs of the whole activity")
+    fix.add_argument(
+        "--activity",
+        action="append",
+        default=[],
+        help=f"run its stages as a chain (may be repeated): {', '.join(ACTIVITIES)}",
+    )
+    fix.add_argument(
+        "--tasks", default="", help="task ids, each from its own start, or 'all'; comma-separated"
+    )
+    fix.add_argument("--episodes", type=int, default=100, help="runs of every chain and task")
     fix.add_argument("--first-seed", type=int, default=50_000, help="offset into training seeds")
     fix.add_argument("--expert-share", type=float, default=0.15, help="ticks the expert acts in")
     fix.add_argument("--out", required=True, help="folder of the data set")

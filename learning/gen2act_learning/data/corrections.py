@@ -6,13 +6,14 @@ demonstrations, so that plain behaviour cloning can be reproduced without them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gen2act_policy.local import LocalPolicy
-from gen2act_sim import ACTIVITIES, TASKS, DemonstrationFailed, World
+from gen2act_sim import TASKS, DemonstrationFailed, World
 from gen2act_sim.landmarks import landmarks_m
 
 from .demos import FIRST_TRAINING_SEED, video_arrays, with_landmarks, world_for
@@ -79,14 +80,14 @@ def record(
 
 
 def make_corrections(
-    policy: LocalPolicy, activity: str, seed: int, folder: Path, *, expert_share: float
+    policy: LocalPolicy, tasks: Sequence[str], seed: int, folder: Path, *, expert_share: float
 ) -> tuple[int, int]:
-    """Record every stage of an activity as a chain; returns (episodes, of them unaided)."""
+    """Record tasks of one scene as a chain; returns (episodes, of them unaided)."""
     if seed < FIRST_TRAINING_SEED:
         raise ValueError(f"seed {seed} is reserved for evaluation (< {FIRST_TRAINING_SEED})")
-    tasks = ACTIVITIES[activity]
     rng = np.random.default_rng(seed)
     world = world_for(TASKS[tasks[0]].scene, seed)
+    world.reset(tasks[0])
     made = unaided = 0
     for index, task in enumerate(tasks):
         if index:
