@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gen2act_contracts.errors import GenerationFailed, Overloaded
 from gen2act_contracts.frames import Frame
 
 U8 = npt.NDArray[np.uint8]
@@ -45,6 +46,17 @@ class Availability:
 
     available: bool
     reason: str = ""
+
+
+class ResultLost(GenerationFailed):
+    """Work was asked for and its result cannot be had: it may go on, and may be charged.
+
+    Never repeated, with no seed. Another backend may be tried. Travels as `GenerationFailed`.
+    """
+
+
+class QuotaExceeded(Overloaded):
+    """The engine or hosted service takes no more of our requests now. Travels as `Overloaded`."""
 
 
 class VideoBackend(Protocol):
@@ -96,5 +108,8 @@ class VideoBackend(Protocol):
             BackendRequires: the request lacks what this backend needs, or it cannot be read.
             UnsupportedInstruction: the backend cannot show this task; names what it can.
             VideoExpired: the uploaded recording is gone.
-            GenerationFailed: anything else that went wrong in the making.
+            PeerUnavailable: an engine cannot be reached; nothing was asked of it.
+            QuotaExceeded: an engine refused for now; nothing was asked of it.
+            ResultLost: an engine was asked, and its answer or its video is lost.
+            GenerationFailed: anything else that went wrong in the making; another seed may help.
         """

@@ -1,20 +1,22 @@
-"""The way of one request: find, or admit, generate, check, encode, store. No gRPC, no Redis types.
+"""Who makes a video: equal requests share one generation, and one backend after the other is tried.
 
-Equal requests share one generation (a "flight"): whoever comes later listens to its progress, and
-it is cancelled when the last listener has left.
+A generation in progress is a "flight": whoever asks for the same later listens to its progress, and
+it is cancelled when the last listener has left. No gRPC, no Redis types.
+
+The next backend of the order is tried when one is not ready, cannot be reached, is over its quota,
+takes too long, lacks something, refuses the instruction, or makes no video that passes the gate.
+A refusal falls through as well: what one model does not know or may not show another may, and its
+video has to pass the same gate. Bad input, a lost store and a cancelled call end the request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
-import json
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gen2act_contracts.errors import (
+    BackendRequires,
     DeadlineExceeded,
     Draining,
     Gen2ActError,
@@ -24,20 +26,23 @@ from gen2act_contracts.errors import (
     PeerUnavailable,
     Unavailable,
     UnknownBackend,
+    UnsupportedInstruction,
 )
-from gen2act_contracts.video import encode_mp4
 from gen2act_servicekit import logs
-from gen2act_videogen import gate
-from gen2act_videogen.admission import Admission
-from gen2act_videogen.backend import BackendVideo, ProgressCallback, VideoBackend, VideoRequest
-from gen2act_videogen.metrics import GENERATION_SECONDS, GENERATIONS
-from gen2act_videogen.store import StoredVideo, VideoStore, content_id
+from gen2act_videogen.backend import ProgressCallback, QuotaExceeded, VideoBackend, VideoRequest
+from gen2act_videogen.making import BackendNotReady, Maker, noted, request_key
+from gen2act_videogen.store import StoredVideo
 
 _LOG = logs.get(__name__)
 
 FILE_BACKEND = "file"
-# Shares of the progress bar: the backend's own part lies between these.
-_BACKEND_FROM, _BACKEND_TO = 0.05, 0.85
+_FALLS_THROUGH = (
+    GenerationFailed,
+    PeerUnavailable,
+    QuotaExceeded,
+    DeadlineExceeded,
+    BackendNotReady,
+)
 
 
 @dataclass(eq=False)
@@ -60,24 +65,15 @@ class Generator:
     Args:
         backends: all that requests may name, by name.
         order: tried in turn when a request names none; the first is the default.
-        store: where finished videos go.
-        admission: bounds generations at work and in the queue.
-        max_generation_s: a generation longer than this fails, whatever its callers' deadlines [s].
+        maker: makes one video with one backend.
     """
 
     def __init__(
-        self,
-        backends: Sequence[VideoBackend],
-        order: Sequence[str],
-        store: VideoStore,
-        admission: Admission,
-        max_generation_s: float,
+        self, backends: Sequence[VideoBackend], order: Sequence[str], maker: Maker
     ) -> None:
         self.backends: Mapping[str, VideoBackend] = {backend.name: backend for backend in backends}
         self.order = tuple(order)
-        self._store = store
-        self._admission = admission
-        self._max_generation_s = max_generation_s
+        self._maker = maker
         self._flights: dict[str, _Flight] = {}
 
     async def generate(
@@ -96,11 +92,15 @@ class Generator:
         """
         failures: list[tuple[str, Gen2ActError]] = []
         for candidate in self._candidates(request, backend):
+            listener = progress
+            if failures:
+                failed, why = failures[-1]
+                listener = noted(progress, f"with {candidate.name}; {failed}: {why}")
             try:
-                return await self._with_backend(candidate, request, progress)
+                return await self._with_backend(candidate, request, listener)
             except GenerationCancelled:
                 raise
-            except (GenerationFailed, PeerUnavailable, _BackendNotReady) as error:
+            except _FALLS_THROUGH as error:
                 failures.append((candidate.name, error))
                 _LOG.info("backend_failed", backend=candidate.name, reason=str(error))
         raise _combined(failures)
@@ -137,7 +137,7 @@ class Generator:
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = _Flight()
-            flight.task = asyncio.create_task(self._fly(flight, key, backend, request))
+            flight.task = asyncio.create_task(self._maker.make(backend, request, key, flight.tell))
             flight.task.add_done_callback(_mark_seen)
         return await self._join(key, flight, progress)
 
@@ -162,108 +162,6 @@ class Generator:
                     del self._flights[key]
                 flight.task.cancel()
 
-    async def _fly(
-        self, flight: _Flight, key: str, backend: VideoBackend, request: VideoRequest
-    ) -> tuple[StoredVideo, bool]:
-        outcome = "failed"
-        try:
-            found = await self._store.find(key)
-            if found is not None:
-                outcome = "cached"
-                return found, True
-            video = await self._make(flight, key, backend, request)
-            outcome = "made"
-            return video, False
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        except Gen2ActError as error:
-            outcome = error.code.lower()
-            raise
-        finally:
-            GENERATIONS.labels(backend.name, outcome).inc()
-
-    async def _make(
-        self, flight: _Flight, key: str, backend: VideoBackend, request: VideoRequest
-    ) -> StoredVideo:
-        availability = backend.availability()
-        if not availability.available:
-            raise _BackendNotReady(
-                f"backend {backend.name!r} is not available: {availability.reason}",
-                backend=backend.name,
-            )
-        flight.tell(0.0, "queued")
-        async with self._admission.enter(), _time_limit(self._max_generation_s):
-            started = time.monotonic()
-            flight.tell(_BACKEND_FROM, "generating")
-
-            def progress(fraction: float, phase: str) -> None:
-                share = min(1.0, max(0.0, fraction))
-                flight.tell(_BACKEND_FROM + share * (_BACKEND_TO - _BACKEND_FROM), phase)
-
-            made = await backend.generate(request, progress)
-            flight.tell(_BACKEND_TO, "checking")
-            report = await asyncio.to_thread(
-                gate.check, made.frames, request.scene.pixels, backend.starts_at_scene
-            )
-            flight.tell(0.9, "encoding")
-            mp4 = await asyncio.to_thread(encode_mp4, made.frames, made.fps)
-            seconds = time.monotonic() - started
-            video = _describe(backend, request, made, mp4, report, seconds)
-            flight.tell(0.97, "storing")
-            await self._store.put(key, mp4, video)
-        GENERATION_SECONDS.labels(backend.name).observe(seconds)
-        _LOG.info(
-            "video_made",
-            video_id=video.video_id,
-            backend=backend.name,
-            prompt=request.prompt,
-            seconds=round(seconds, 3),
-            **report.model_dump(),
-        )
-        return video
-
-
-class _BackendNotReady(Unavailable):
-    """This backend cannot work now; another of the order may."""
-
-
-def request_key(backend: VideoBackend, request: VideoRequest) -> str:
-    """sha256 (hex) over everything that decides a video."""
-    parts = [
-        backend.name,
-        backend.model,
-        request.prompt,
-        request.scene_sha256,
-        request.seed,
-        backend.fingerprint(request),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _describe(
-    backend: VideoBackend,
-    request: VideoRequest,
-    made: BackendVideo,
-    mp4: bytes,
-    report: gate.GateReport,
-    seconds: float,
-) -> StoredVideo:
-    return StoredVideo(
-        video_id=content_id(mp4),
-        frames=len(made.frames),
-        fps=made.fps,
-        size=made.frames.shape[1],
-        prompt=request.prompt,
-        first_frame_sha256=request.scene_sha256,
-        seed=request.seed,
-        backend=backend.name,
-        model=made.model,
-        seconds=seconds,
-        source_video_id=request.source_video_id,
-        gate=report,
-    )
-
 
 def _combined(failures: Sequence[tuple[str, Gen2ActError]]) -> Gen2ActError:
     """One error for all backends that were tried; the only one as it is."""
@@ -272,10 +170,13 @@ def _combined(failures: Sequence[tuple[str, Gen2ActError]]) -> Gen2ActError:
     reasons = "; ".join(f"{name}: {error}" for name, error in failures)
     message = f"no backend could make the video ({reasons})"
     tried = ",".join(name for name, _ in failures)
-    kinds = {type(error) for _, error in failures}
-    # Worth a retry if any of them is; a type that all share says more than the general one.
-    if any(error.retryable for _, error in failures):
+    # Worth a retry if one was only away and none has worked, perhaps for money, in vain.
+    idle = (Unavailable, BackendRequires, UnsupportedInstruction)
+    errors = [error for _, error in failures]
+    if any(error.retryable for error in errors) and all(isinstance(e, idle) for e in errors):
         return Unavailable(message, backends=tried)
+    # A type that all share says more than the general one.
+    kinds = {type(error) for error in errors}
     kind = kinds.pop() if len(kinds) == 1 else GenerationFailed
     return kind(message, backends=tried)
 
@@ -289,12 +190,3 @@ def _mark_seen(task: asyncio.Task[tuple[StoredVideo, bool]]) -> None:
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-@contextlib.asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded(f"the generation took longer than {seconds:g} s") from None

@@ -12,6 +12,7 @@ from gen2act_servicekit.redis import connect
 from gen2act_videogen.admission import Admission
 from gen2act_videogen.backends import build
 from gen2act_videogen.generation import Generator
+from gen2act_videogen.making import Maker
 from gen2act_videogen.servicer import VideoGenerationServicer
 from gen2act_videogen.settings import VideogenSettings
 from gen2act_videogen.store import RedisVideoStore, VideoStore
@@ -32,9 +33,12 @@ async def start(settings: VideogenSettings) -> GrpcService:
     generator = Generator(
         build(settings, store),
         settings.order,
-        store,
-        Admission(running=settings.max_concurrent, waiting=settings.max_waiting),
-        settings.max_generation_s,
+        Maker(
+            store,
+            Admission(running=settings.max_concurrent, waiting=settings.max_waiting),
+            max_generation_s=settings.max_generation_s,
+            attempts=settings.video_attempts,
+        ),
     )
     service = GrpcService.from_settings("videogen", settings)
     service.add(

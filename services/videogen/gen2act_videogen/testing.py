@@ -56,7 +56,7 @@ def a_request(
 class ScriptedBackend:
     """A backend that does what a test says; by default a good video, at once.
 
-    Set `held` and call `release.set()` to let it finish later; `failure` makes it fail.
+    Set `held` and call `release.set()` to let it finish later; the first calls raise `failures`.
     """
 
     name: str = "scripted"
@@ -65,7 +65,7 @@ class ScriptedBackend:
     uses_simulator_state: bool = False
     starts_at_scene: bool = True
     held: bool = False
-    failure: Gen2ActError | None = None
+    failures: list[Gen2ActError] = field(default_factory=list)
     defect: Exception | None = None
     frames: U8 | None = None
     unavailable: str = ""
@@ -96,8 +96,8 @@ class ScriptedBackend:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if self.failure is not None:
-            raise self.failure
+        if len(self.requests) <= len(self.failures):
+            raise self.failures[len(self.requests) - 1]
         if self.defect is not None:
             raise self.defect
         frames = moving_video(request.scene.pixels) if self.frames is None else self.frames

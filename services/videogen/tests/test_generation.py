@@ -11,9 +11,12 @@ from gen2act_contracts.errors import (
     BackendRequires,
     DeadlineExceeded,
     Draining,
+    Gen2ActError,
+    GenerationCancelled,
     GenerationFailed,
     InvalidInput,
     Overloaded,
+    PeerUnavailable,
     StoreUnavailable,
     Unavailable,
     UnknownBackend,
@@ -22,7 +25,9 @@ from gen2act_contracts.errors import (
 )
 from gen2act_contracts.video import decode_mp4
 from gen2act_videogen.admission import Admission
+from gen2act_videogen.backend import QuotaExceeded, ResultLost
 from gen2act_videogen.generation import Generator
+from gen2act_videogen.making import Maker
 from gen2act_videogen.testing import (
     MemoryVideoStore,
     ScriptedBackend,
@@ -42,14 +47,15 @@ def a_generator(
     running: int = 1,
     waiting: int = 4,
     max_generation_s: float = 30.0,
+    attempts: int = 1,
 ) -> Generator:
-    return Generator(
-        backends,
-        [backend.name for backend in backends],
+    maker = Maker(
         store or MemoryVideoStore(),
         Admission(running=running, waiting=waiting),
-        max_generation_s,
+        max_generation_s=max_generation_s,
+        attempts=attempts,
     )
+    return Generator(backends, [backend.name for backend in backends], maker)
 
 
 async def test_the_video_is_stored_under_its_content_with_its_provenance() -> None:
@@ -174,13 +180,38 @@ async def test_a_generation_that_takes_too_long_fails_and_is_cancelled() -> None
         UnsupportedInstruction("cannot do that"),
         VideoRejected("static"),
         GenerationFailed("broken"),
+        ResultLost("no answer"),
+        QuotaExceeded("too many"),
+        PeerUnavailable("no route"),
+        DeadlineExceeded("too slow"),
     ],
 )
-async def test_the_next_backend_is_tried_when_one_cannot(failure: GenerationFailed) -> None:
-    first = ScriptedBackend(name="first", failure=failure)
+async def test_the_next_backend_is_tried_when_one_cannot(failure: Gen2ActError) -> None:
+    first = ScriptedBackend(name="first", failures=[failure])
     second = ScriptedBackend(name="second")
-    video, _ = await a_generator(first, second).generate(a_request(), "", no_progress)
+    heard: list[str] = []
+    video, _ = await a_generator(first, second).generate(
+        a_request(), "", lambda _, phase: heard.append(phase)
+    )
     assert video.backend == "second"
+    assert f"storing (with second; first: {failure})" in heard
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        InvalidInput("bad picture"),
+        StoreUnavailable("no Redis"),
+        Overloaded("our own queue"),
+        GenerationCancelled("somebody left"),
+    ],
+)
+async def test_no_other_backend_is_tried_when_it_could_not_help(failure: Gen2ActError) -> None:
+    first = ScriptedBackend(name="first", failures=[failure])
+    second = ScriptedBackend(name="second")
+    with pytest.raises(type(failure)):
+        await a_generator(first, second).generate(a_request(), "", no_progress)
+    assert not second.requests
 
 
 async def test_a_backend_that_is_not_ready_is_passed_over() -> None:
@@ -194,17 +225,79 @@ async def test_a_backend_that_is_not_ready_is_passed_over() -> None:
 
 
 async def test_a_named_backend_has_no_fallback() -> None:
-    first = ScriptedBackend(name="first", failure=BackendRequires("no state"))
+    first = ScriptedBackend(name="first", failures=[BackendRequires("no state")])
     second = ScriptedBackend(name="second")
     with pytest.raises(BackendRequires, match="no state"):
         await a_generator(first, second).generate(a_request(), "first", no_progress)
 
 
 async def test_when_all_fail_every_reason_is_told() -> None:
-    first = ScriptedBackend(name="first", failure=BackendRequires("no state"))
-    second = ScriptedBackend(name="second", failure=UnsupportedInstruction("unknown task"))
+    first = ScriptedBackend(name="first", failures=[BackendRequires("no state")])
+    second = ScriptedBackend(name="second", failures=[UnsupportedInstruction("unknown task")])
     with pytest.raises(GenerationFailed, match=r"no state.*unknown task"):
         await a_generator(first, second).generate(a_request(), "", no_progress)
+
+
+async def test_all_away_is_worth_a_retry_but_not_if_one_has_worked_in_vain() -> None:
+    lacks = ScriptedBackend(name="lacks", failures=[BackendRequires("no state")])
+    away = ScriptedBackend(name="away", failures=[PeerUnavailable("no route")] * 2)
+    with pytest.raises(Unavailable):
+        await a_generator(lacks, away).generate(a_request(), "", no_progress)
+    worked = ScriptedBackend(name="worked", failures=[ResultLost("no answer")])
+    with pytest.raises(GenerationFailed) as failure:
+        await a_generator(worked, away).generate(a_request(), "", no_progress)
+    assert not failure.value.retryable
+
+
+@pytest.mark.parametrize("failure", [VideoRejected("static"), GenerationFailed("broken")])
+async def test_a_failed_generation_is_repeated_with_the_next_seeds(
+    failure: Gen2ActError,
+) -> None:
+    backend = ScriptedBackend(failures=[failure, failure])
+    heard: list[str] = []
+    generator = a_generator(backend, attempts=3)
+    video, _ = await generator.generate(
+        a_request(seed=2**64 - 1), "", lambda _, phase: heard.append(phase)
+    )
+    assert [request.seed for request in backend.requests] == [2**64 - 1, 0, 1]
+    assert video.seed == 1
+    assert f"scripting (attempt 2 of 3: {failure})" in heard
+    _, cached = await generator.generate(a_request(seed=2**64 - 1), "", no_progress)
+    assert cached
+
+
+async def test_seeds_are_tried_up_to_the_bound_before_the_next_backend() -> None:
+    first = ScriptedBackend(name="first", failures=[VideoRejected("static")] * 9)
+    second = ScriptedBackend(name="second")
+    video, _ = await a_generator(first, second, attempts=3).generate(a_request(), "", no_progress)
+    assert len(first.requests) == 3
+    assert (video.backend, video.seed) == ("second", 0)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ResultLost("no answer"),
+        UnsupportedInstruction("cannot do that"),
+        BackendRequires("no state"),
+        QuotaExceeded("too many"),
+        PeerUnavailable("no route"),
+    ],
+)
+async def test_what_no_seed_can_mend_is_not_repeated(failure: Gen2ActError) -> None:
+    backend = ScriptedBackend(failures=[failure])
+    with pytest.raises(type(failure)):
+        await a_generator(backend, attempts=3).generate(a_request(), "", no_progress)
+    assert len(backend.requests) == 1
+
+
+async def test_a_recording_does_not_change_with_the_seed() -> None:
+    backend = ScriptedBackend(name="file", failures=[VideoRejected("static")])
+    with pytest.raises(VideoRejected):
+        await a_generator(backend, attempts=3).generate(
+            a_request(source_video_id="x"), "", no_progress
+        )
+    assert len(backend.requests) == 1
 
 
 async def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:

@@ -15,7 +15,9 @@ from gen2act_servicekit import GrpcService
 from gen2act_servicekit.grpc_client import channel
 from gen2act_servicekit.testing import eventually
 from gen2act_videogen.admission import Admission
+from gen2act_videogen.backends import BACKENDS
 from gen2act_videogen.generation import Generator
+from gen2act_videogen.making import Maker
 from gen2act_videogen.servicer import VideoGenerationServicer
 from gen2act_videogen.testing import MemoryVideoStore, ScriptedBackend, scene_picture
 
@@ -29,9 +31,7 @@ async def served(
     generator = Generator(
         backends,
         [backend.name for backend in backends],
-        MemoryVideoStore(),
-        Admission(running=1, waiting=waiting),
-        max_generation_s=30,
+        Maker(MemoryVideoStore(), Admission(running=1, waiting=waiting), max_generation_s=30),
     )
     service = GrpcService("videogen", drain_s=drain_s)
     service.add(
@@ -147,7 +147,9 @@ async def test_backends_that_are_not_enabled_are_listed_as_such() -> None:
     listed = {backend.name: backend for backend in reply.backends}
     assert listed["scripted"].is_default and listed["scripted"].available
     assert not listed["demonstrator"].available
-    assert "GEN2ACT_VIDEO_BACKENDS" in listed["demonstrator"].requires
+    for name in set(BACKENDS) - {"file"}:
+        assert BACKENDS[name].requires in listed[name].requires
+        assert "not enabled in GEN2ACT_VIDEO_BACKENDS" in listed[name].requires
     assert not listed["file"].available
     assert "why" in listed["file"].requires
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gen2act_videogen.backend import VideoBackend
 from gen2act_videogen.backends.demonstrator import DemonstratorBackend
+from gen2act_videogen.backends.gemini_omni import GeminiOmniBackend
+from gen2act_videogen.backends.openai_videos import OpenAIVideosBackend
 from gen2act_videogen.backends.recording import RecordingBackend
 from gen2act_videogen.store import VideoStore
 
@@ -31,6 +33,33 @@ BACKENDS: Mapping[str, Entry] = {
             workers=settings.max_concurrent,
             image_size=settings.video_size,
             frames=settings.video_frames,
+        ),
+    ),
+    "openai-videos": Entry(
+        OpenAIVideosBackend.requires,
+        lambda settings, store: OpenAIVideosBackend(
+            settings.engine_base_url,
+            api_key=settings.engine_api_key,
+            model=settings.engine_model,
+            mode=settings.engine_mode,
+            size=settings.engine_size,
+            frames=settings.engine_frames,
+            fps=settings.engine_fps,
+            options=settings.engine_fields,
+            image_size=settings.video_size,
+            deadline_s=settings.remote_deadline_s,
+        ),
+    ),
+    "gemini-omni": Entry(
+        GeminiOmniBackend.requires,
+        lambda settings, store: GeminiOmniBackend(
+            settings.gemini_api_key,
+            model=settings.gemini_model,
+            base_url=settings.gemini_base_url,
+            resolution=settings.gemini_resolution,
+            duration_s=settings.gemini_duration_s,
+            image_size=settings.video_size,
+            deadline_s=settings.remote_deadline_s,
         ),
     ),
     "file": Entry(
