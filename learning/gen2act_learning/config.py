@@ -60,7 +60,7 @@ class LossWeights:
     hand: float = 1.0  # hand path read back from the goal tokens
     contact: float = 1.0  # where the robot will grasp and where it will end, from the goal tokens
     locate: float = 1.0  # landmarks found in every single frame
-    track_goal: float = 0.3  # paper: lambda_tau, not stated
+    track: float = 0.3  # both streams; paper: lambda_tau, not stated
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class TrainConfig:
     minutes: float = 60.0  # wall-clock budget of the whole run, resumes included
     episodes_per_step: int = 8
     times_per_episode: int = 6  # policy samples per episode and step
-    track_episodes: int = 4  # of a step's episodes, those with track loss: it costs the most
+    # Track loss costs the most, so only a part of a step's episodes and policy samples has it.
+    track_episodes: int = 4
+    track_samples: int = 8
     lr: float = 6e-4
     lr_final: float = 2e-5
     warmup_steps: int = 100
@@ -89,6 +91,7 @@ class TrainConfig:
     pretrain_minutes: float = 0.0  # frame encoder alone, before everything else
     pretrain_episodes_per_step: int = 12  # four frames of each
     freeze_encoder: bool = False  # train on features of the frames, encoded once
+    encoder_from: str | None = None  # run whose frame encoder a new run starts with
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossWeights = field(default_factory=LossWeights)
 

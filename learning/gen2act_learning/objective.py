@@ -45,13 +45,17 @@ def scaled_hand(state: Tensor, center: Tensor, *, opening: bool) -> Tensor:
 
 
 def track_loss(predicted: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
-    """Visibility-weighted squared error of displacements; hidden points weigh a tenth."""
-    weight = 0.1 + 0.9 * visible
-    target = truth - truth[:, :, :1]
+    """Visibility-weighted squared error of displacements; hidden points weigh a tenth.
+
+    Unknown tracks (NaN) are left out.
+    """
+    known = torch.isfinite(truth).all(-1)
+    weight = (0.1 + 0.9 * visible) * known
+    target = torch.where(known[..., None], truth - truth[:, :, :1], 0.0)
     # A moved point weighs more: most random points lie on the static background.
     moved = 1 + 20 * target.norm(dim=-1).amax(dim=-1, keepdim=True).clamp(max=0.2)
     error = ((predicted - target) * 10).square().sum(-1)
-    return (error * weight * moved).mean()
+    return (error * weight * moved).sum() / known.sum().clamp(min=1)
 
 
 def encode(policy: Policy, batch: Batch, config: TrainConfig, *, train: bool) -> Encoded:
@@ -190,12 +194,19 @@ def losses(
     if encoded is not None:
         locate, located = locate_loss(encoded, auxiliary, batch.landmarks, policy.center)
         total = total + weights.locate * locate
-    if weights.track_goal > 0:
+    if weights.track > 0:
         part = slice(config.track_episodes)
         first = video_features.unflatten(0, (episodes, frames_per_video))[part, 0]
         predicted = auxiliary.track_goal(batch.points[part], first, goal[part])
         parts["track_goal"] = track_loss(predicted, batch.tracks[part], batch.visible[part])
-        total = total + weights.track_goal * parts["track_goal"]
+        part = slice(None, None, max(1, len(robot) // config.track_samples))
+        begin = batch.robot_tracks[part, :, 0].nan_to_num()
+        first = frame_features[batch.history[part, 0]]
+        predicted = auxiliary.track_robot(begin, first, robot[part])
+        parts["track_robot"] = track_loss(
+            predicted, batch.robot_tracks[part], batch.robot_visible[part]
+        )
+        total = total + weights.track * (parts["track_goal"] + parts["track_robot"])
     with torch.no_grad():
         argmax = centres[out.action.argmax(-1)]
         error = (argmax[:, 0] - target[:, 0].clamp(-1, 1)).abs().mean() * ACTION_BOUND_M * 1000

@@ -73,17 +73,40 @@ class Trainer:
         )
         self.step = 0
         self.spent_s = 0.0
+        if config.encoder_from is not None and not self.checkpoint.exists():
+            self.take_encoder(Path(config.encoder_from) / "last.pt")
         self.resume()
 
     @property
     def checkpoint(self) -> Path:
         return self.out / "last.pt"
 
+    def take_encoder(self, checkpoint: Path) -> None:
+        """Begin with the averaged frame encoder of another run of the same model shape."""
+        saved = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        if saved["model_config"] != self.model_config:
+            raise CheckpointMismatch(f"{checkpoint} holds an encoder of another model shape")
+        prefix = "frame_encoder."
+        encoder = {
+            key.removeprefix(prefix): value
+            for key, value in saved["average"].items()
+            if key.startswith(prefix)
+        }
+        for policy in (self.policy, self.average):
+            policy.frame_encoder.load_state_dict(encoder)
+        print(f"frame encoder of {checkpoint} (step {saved['step']})", flush=True)
+
+    @property
+    def model_config(self) -> dict[str, object]:
+        """As a checkpoint stores it."""
+        shape: dict[str, object] = json.loads(json.dumps(self.config.to_json()["model"]))
+        return shape
+
     def resume(self) -> None:
         if not self.checkpoint.exists():
             return
         saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if saved["model_config"] != json.loads(json.dumps(self.config.to_json()["model"])):
+        if saved["model_config"] != self.model_config:
             raise CheckpointMismatch(
                 f"{self.checkpoint} was trained with another model configuration; "
                 "choose another --out or delete it"
@@ -105,7 +128,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "spent_s": self.spent_s,
-                "model_config": json.loads(json.dumps(self.config.to_json()["model"])),
+                "model_config": self.model_config,
             },
             temporary,
         )
@@ -292,11 +315,14 @@ def main() -> None:
         action="store_true",
         help="encode every frame once with the run's current encoder and train the rest",
     )
+    parser.add_argument(
+        "--encoder-from", help="run folder: begin with its frame encoder (a new run only)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     weights = LossWeights()
     if args.no_track_loss:
-        weights = replace(weights, track_goal=0.0)
+        weights = replace(weights, track=0.0)
     config = TrainConfig(
         data=tuple(args.data),
         out=args.out,
@@ -309,6 +335,7 @@ def main() -> None:
         threads=args.threads,
         pretrain_minutes=args.pretrain_minutes,
         freeze_encoder=args.freeze_encoder,
+        encoder_from=args.encoder_from,
         model=ModelConfig(direct_tokens=args.direct_tokens),
         loss=weights,
     )

@@ -47,6 +47,8 @@ class Batch:
     contact: Tensor  # [E, 2, 3] end effector where the gripper first changes, and at the end [m]
     episode: Tensor  # [S] index into E
     history: Tensor  # [S, H] indices into M, oldest first
+    robot_tracks: Tensor  # [S, P, H, 2] through each sample's history; NaN where unknown
+    robot_visible: Tensor  # [S, P, H]
     actions: Tensor  # [S, h, D] [m]
     gripper: Tensor  # [S, h] closed
     terminate: Tensor  # [S]
@@ -103,6 +105,16 @@ def pick_frames(count: int, wanted: int, rng: np.random.Generator | None) -> np.
     return np.concatenate([[0], np.sort(inner), [count - 1]])
 
 
+def tracks_through(
+    episode: Episode, ticks: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The robot's tracks at these ticks [H] -> [P, H, 2] and [P, H]; NaN where unknown."""
+    if episode.robot_tracks is None or episode.robot_visible is None:
+        shape = len(episode.points), len(ticks)
+        return np.full((*shape, 2), np.nan, np.float32), np.zeros(shape, bool)
+    return episode.robot_tracks[:, ticks], episode.robot_visible[:, ticks]
+
+
 def collate(
     episodes: list[Episode], rng: np.random.Generator, cfg: ModelConfig, times: int
 ) -> Batch:
@@ -114,6 +126,7 @@ def collate(
     video_labels, robot_labels = [], []
     owner: list[int] = []
     history: list[np.ndarray] = []
+    robot_tracks: list[tuple[np.ndarray, np.ndarray]] = []
     actions: list[np.ndarray] = []
     gripper: list[np.ndarray] = []
     terminate: list[float] = []
@@ -139,7 +152,9 @@ def collate(
         length = len(episode.images)
         for t in rng.choice(length, min(times, length), replace=False):
             owner.append(index)
-            history.append(offset + np.clip(np.arange(t - cfg.history + 1, t + 1), 0, None))
+            past = np.clip(np.arange(t - cfg.history + 1, t + 1), 0, None)
+            history.append(offset + past)
+            robot_tracks.append(tracks_through(episode, past))
             ahead = np.clip(np.arange(t, t + cfg.chunk), None, length - 1)
             actions.append(episode.actions_m[ahead])
             gripper.append(episode.gripper_closed[ahead])
@@ -154,6 +169,8 @@ def collate(
         "state": np.concatenate(rows["state"]).astype(np.float32),
         "episode": np.asarray(owner),
         "history": np.stack(history),
+        "robot_tracks": np.stack([tracks for tracks, _ in robot_tracks]),
+        "robot_visible": np.stack([visible for _, visible in robot_tracks]).astype(np.float32),
         "actions": np.stack(actions).astype(np.float32),
         "gripper": np.stack(gripper).astype(np.float32),
         "terminate": np.asarray(terminate, np.float32),

@@ -65,12 +65,14 @@ def make_demo(task: str, seed: int, folder: Path) -> bool:
     world.reset(task)
     state = world.get_state()
     try:
-        demo = robot_demo(world, task, seed, noise=float(rng.choice([0.0, 0.01, 0.02, 0.03])))
+        noise = float(rng.choice([0.0, 0.01, 0.02, 0.03]))
+        demo = robot_demo(world, task, seed, noise=noise, points=TRACKED_POINTS)
         arrays = video_arrays(state, task, seed + 1, rng)
     except DemonstrationFailed:
         return False
     if not demo.success:
         return False
+    assert demo.tracks is not None
     episode = Episode(
         task=task,
         images=jpeg_round_trip(demo.images, rng),
@@ -80,6 +82,8 @@ def make_demo(task: str, seed: int, folder: Path) -> bool:
         gripper_closed=np.asarray(demo.gripper_closed, np.float32),
         terminate=np.asarray(demo.terminate, np.float32),
         **with_landmarks(demo.ee_position_m, demo.landmarks_m, ""),
+        robot_tracks=(demo.tracks.tracks_px / demo.images.shape[1]).astype(np.float32),
+        robot_visible=demo.tracks.visible,
         **arrays,
     )
     save(episode, folder, name)

@@ -39,6 +39,9 @@ class Episode:
     actions_m: NDArray[np.float32]  # [T, 3]
     gripper_closed: NDArray[np.float32]  # [T]
     terminate: NDArray[np.float32]  # [T]
+    # Tracks in the robot's own frames, where known: [P, T, 2] in [0, 1] of the side, and [P, T].
+    robot_tracks: NDArray[np.float32] | None = None
+    robot_visible: NDArray[np.bool_] | None = None
 
 
 _ARRAYS = tuple(
@@ -60,7 +63,7 @@ def jpeg_round_trip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
 def save(episode: Episode, folder: Path, name: str) -> None:
     """Write atomically: the ``.npz`` appears last and marks the episode as complete."""
     np.save(folder / f"{name}.frames.npy", np.concatenate([episode.video, episode.images]))
-    arrays = {key: getattr(episode, key) for key in _ARRAYS}
+    arrays = {key: value for key in _ARRAYS if (value := getattr(episode, key)) is not None}
     temporary = folder / f".{name}.tmp.npz"
     np.savez(temporary, task=episode.task, frames_video=len(episode.video), **arrays)
     temporary.rename(folder / f"{name}.npz")
@@ -70,7 +73,7 @@ def load(path: Path) -> Episode:
     """Read the episode whose ``.npz`` is ``path``; images stay memory-mapped."""
     with np.load(path) as data:
         split = int(data["frames_video"])
-        arrays = {key: data[key] for key in _ARRAYS}
+        arrays = {key: data[key] for key in _ARRAYS if key in data}
         task = str(data["task"])
     frames = np.load(path.with_suffix(".frames.npy"), mmap_mode="r")
     return Episode(task=task, video=frames[:split], images=frames[split:], **arrays)

@@ -48,6 +48,7 @@ class Auxiliary(nn.Module):
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         self.track_goal = TrackTransformer(cfg, cfg.goal_frames)
+        self.track_robot = TrackTransformer(cfg, cfg.history)
         self.cfg = cfg
         per_frame = cfg.bound_tokens // cfg.goal_frames * cfg.width
         self.path_head = nn.Sequential(
