@@ -99,11 +99,11 @@ class NaivePolicy(pb.policy_grpc.PolicyServicer):
         return self._spec.model_hash
 
 
-async def main() -> None:
+async def serve(kind: type[NaivePolicy] = NaivePolicy) -> None:
     settings = PolicySettings()
     service = GrpcService.from_settings("policy", settings)
     descriptor = pb.policy.DESCRIPTOR.services_by_name["Policy"]
-    servicer = NaivePolicy(settings)
+    servicer = kind(settings)
     service.add(pb.policy_grpc.add_PolicyServicer_to_server, servicer, descriptor)
     await service.start()
     await service.set_ready(True)
@@ -111,4 +111,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    runner.main(main)
+    runner.main(serve)

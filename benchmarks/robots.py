@@ -39,6 +39,15 @@ class Run:
     late_start_ms: list[float] = field(default_factory=list)
     """How late the load generator itself sent; large values invalidate a run."""
 
+    def above_model_ms(self) -> list[float]:
+        """What each answered observation took beyond the encoder and the step."""
+        return [a - b for a, b in zip(self.latency_ms, self.model_ms, strict=True)]
+
+    def add(self, other: Run) -> None:
+        """Takes in what came back in another run."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def answered(self, reply: Any, seconds: float) -> None:
         """Counts a reply (None: the echo's) that came `seconds` after its observation."""
         if reply is not None and reply.WhichOneof("message") == "dropped":

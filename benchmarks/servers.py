@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 SOURCES = {
     "policy": ["-m", "gen2act_policy"],
     "naive": [str(HERE / "naive_server.py")],
+    "bare": [str(HERE / "bare_server.py")],
     "echo": [str(HERE / "echo_server.py")],
 }
 

@@ -129,6 +129,14 @@ class ActionSpec:
         """Upper bounds, float64[D]; read-only."""
         return _read_only([d.high for d in self.dimensions])
 
+    @cached_property
+    def bin_centres(self) -> NDArray[np.float32]:
+        """What every bin stands for, in physical units: float32[D, bins]; read-only."""
+        bins = np.repeat(np.arange(self.bins)[:, None], len(self.dimensions), axis=1)
+        centres = np.ascontiguousarray(self.from_bins(bins).T, dtype=np.float32)
+        centres.setflags(write=False)
+        return centres
+
     def with_model_hash(self, model_hash: str) -> ActionSpec:
         return replace(self, model_hash=model_hash)
 

@@ -32,7 +32,8 @@ def encode_entries(
     ]
     if not entries:
         return 0.0
-    images = np.stack([entry.frame.pixels() for entry in entries if entry.frame is not None])
+    pixels = [entry.frame.pixels() for entry in entries if entry.frame is not None]
+    images = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
     seconds, start = 0.0, 0
     for size in cost.plan(len(entries)):
         part = entries[start : start + size]
@@ -41,8 +42,9 @@ def encode_entries(
         took = time.perf_counter() - began
         cost.update(size, took)
         seconds += took
-        for entry, row in zip(part, features, strict=False):  # what follows is padding
-            entry.set_features(np.array(row))  # a copy: a view would keep the whole batch alive
+        for i, entry in enumerate(part):  # what follows is padding
+            # A copy: a view would keep the whole batch alive.
+            entry.set_features(features if size == 1 else features[i : i + 1].copy())
         start += size
     return seconds
 
@@ -56,7 +58,7 @@ def step_rollouts(
 ) -> tuple[StepOutput, float]:
     """One step of every rollout; returns the outputs in order, and seconds."""
     history = stack_features(windows)
-    goal = np.stack(goals)
+    goal = goals[0][None] if len(goals) == 1 else np.stack(goals)
     proprioception = stack_proprioception(windows) if uses_proprioception else None
     outputs: list[StepOutput] = []
     seconds, start = 0.0, 0
@@ -71,7 +73,7 @@ def step_rollouts(
         took = time.perf_counter() - began
         cost.update(size, took)
         seconds += took
-        outputs.append(output.take(stop - start))
+        outputs.append(output if size == stop - start else output.take(stop - start))
         start = stop
     if len(outputs) == 1:
         return outputs[0], seconds

@@ -159,7 +159,6 @@ class PolicyCore:
             session_id,
             rollout,
             self._scheduler,
-            record=self._record,
             on_close=lambda: self._closed(rollout),
         )
         self._sessions[rollout] = session
@@ -213,12 +212,11 @@ class PolicyCore:
                     sequence=str(sequence),
                 )
             return None
-        values = np.array([*ee_position_m, gripper_opening], dtype=np.float32)
+        values = [*ee_position_m, gripper_opening]
         # Also where the model does not use it: a robot that measures NaN must not be driven.
-        if not np.isfinite(values).all():
+        if not all(map(math.isfinite, values)):
             raise NonFiniteInput(
-                f"observation {sequence}: proprioception is {values.tolist()}; "
-                "all values must be finite",
+                f"observation {sequence}: proprioception is {values}; all values must be finite",
                 sequence=str(sequence),
             )
         if len(ee_position_m) != 3:
@@ -227,7 +225,7 @@ class PolicyCore:
                 "expected 3",
                 sequence=str(sequence),
             )
-        return values
+        return np.array(values, dtype=np.float32)
 
     def _closed(self, rollout: Rollout) -> None:
         self._sessions.pop(rollout, None)
@@ -245,7 +243,8 @@ class PolicyCore:
             if session is not None:  # else the robot went away while its step ran
                 session.deliver(outcome)
 
-    def _record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
+        """Counts an outcome that was sent."""
         if isinstance(outcome, Acted):
             self._metrics.acted(outcome.timing)
         elif isinstance(outcome, Dropped):

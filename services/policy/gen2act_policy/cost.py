@@ -94,6 +94,8 @@ def choose_batch(
     deadline. If none does, the cheapest per rollout, so that the queue recovers soonest.
     """
     count = min(len(waiting), max_batch)
+    if count == 1:
+        return 1
     sizes = [size for size in step.sizes if size < count] + [count]
     options: list[tuple[int, float]] = []
     for size in sizes:

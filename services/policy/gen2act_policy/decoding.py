@@ -1,5 +1,7 @@
 """From the step graph's logits to actions in physical units (paper, section 3.2)."""
 
+import math
+
 import numpy as np
 
 from gen2act_contracts.spec import ActionChunk, ActionSpec
@@ -18,15 +20,15 @@ def decode_actions(output: StepOutput, spec: ActionSpec) -> list[tuple[ActionChu
     The most likely bin of each dimension, at the centre of the bin, in the spec's units.
     Raises `FloatingPointError` for a non-finite output: a broken model must not move a robot.
     """
-    if not all(
-        np.isfinite(values).all()
-        for values in (output.action_logits, output.gripper_logits, output.terminate_logits)
-    ):
+    logits = output.action_logits
+    heads = np.concatenate([output.gripper_logits, output.terminate_logits[:, None]], axis=1)
+    # A sum is finite only if every term is; in float64 finite float32 cannot overflow.
+    if not math.isfinite(logits.sum(dtype=np.float64) + heads.sum(dtype=np.float64)):
         raise FloatingPointError("the step graph gave a non-finite output")
-    values = np.asarray(spec.from_bins(output.action_logits.argmax(axis=-1)), dtype=np.float32)
-    gripper = sigmoid(output.gripper_logits)
-    terminate = sigmoid(output.terminate_logits)
+    dimensions = np.arange(len(spec.dimensions))
+    values = spec.bin_centres[dimensions, logits.argmax(axis=-1)]
+    probabilities = sigmoid(heads)
     return [
-        (ActionChunk(values=values[b], gripper=gripper[b]), float(terminate[b]))
-        for b in range(len(terminate))
+        (ActionChunk(values=values[b], gripper=probabilities[b, :-1]), float(probabilities[b, -1]))
+        for b in range(len(values))
     ]

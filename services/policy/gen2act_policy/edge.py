@@ -75,6 +75,7 @@ class PolicyServicer(pb.policy_grpc.PolicyServicer):
             )
             while (outcome := await session.next_outcome()) is not None:
                 yield self._reply(outcome)
+                self._core.record(outcome)  # after the reply: nobody waits for it
         finally:
             reader.cancel()
             session.close()

@@ -63,9 +63,10 @@ class HistoryEntry:
         self.proprioception = proprioception
         """float32[4]: end-effector position x, y, z [m], gripper opening [0, 1]."""
         self.features: Floats | None = None
+        """float32[1, *F]"""
 
     def set_features(self, features: Floats) -> None:
-        """Keeps the encoder's output and lets the pixels go."""
+        """Keeps the encoder's output float32[1, *F] and lets the pixels go."""
         self.features = features
         self.frame = None
 
@@ -97,16 +98,12 @@ class History:
 
 def stack_features(windows: list[tuple[HistoryEntry, ...]]) -> Floats:
     """float32[B, length, *F] from B windows of encoded entries."""
-    rows: list[list[Floats]] = []
-    for window in windows:
-        row = [entry.features for entry in window if entry.features is not None]
-        assert len(row) == len(window), "a frame reached the step without features"
-        rows.append(row)
-    first = rows[0][0]
-    out = np.empty((len(rows), len(rows[0]), *first.shape), dtype=np.float32)
-    for b, row in enumerate(rows):
-        np.stack(row, out=out[b])
-    return out
+    features = [
+        entry.features for window in windows for entry in window if entry.features is not None
+    ]
+    length = len(windows[0])
+    assert len(features) == len(windows) * length, "a frame reached the step without features"
+    return np.concatenate(features).reshape(len(windows), length, *features[0].shape[1:])
 
 
 def stack_proprioception(windows: list[tuple[HistoryEntry, ...]]) -> Floats:

@@ -54,7 +54,7 @@ class LocalPolicy:
         pixels = self._fit(image)
         values = None if proprioception is None else np.asarray(proprioception, np.float32)
         entry = HistoryEntry(LazyFrame(lambda: pixels), values)
-        entry.set_features(np.array(self._runtime.encode(pixels[None])[0]))
+        entry.set_features(self._runtime.encode(pixels[None]))
         self._history.append(entry)
         windows = [self._history.window()]
         measured = stack_proprioception(windows) if self.spec.uses_proprioception else None

@@ -20,11 +20,9 @@ class Session:
         rollout: Rollout,
         scheduler: Scheduler,
         *,
-        record: Callable[[Outcome], None],
         on_close: Callable[[], None],
     ) -> None:
         self.session_id = session_id
-        self._record = record
         self._rollout = rollout
         self._scheduler = scheduler
         self._on_close = on_close
@@ -74,7 +72,6 @@ class Session:
         if self._closed:
             return
         self._unanswered -= 1
-        self._record(outcome)
         self._outcomes.put_nowait(outcome)
         if isinstance(outcome, Failed):
             self.close()

@@ -19,7 +19,7 @@ def entry(number: int) -> HistoryEntry:
     made = HistoryEntry(
         LazyFrame(lambda: np.zeros((1, 1, 3), np.uint8)), np.full(4, number, np.float32)
     )
-    made.set_features(np.full((2, 3), number, np.float32))
+    made.set_features(np.full((1, 2, 3), number, np.float32))
     return made
 
 
@@ -48,7 +48,7 @@ def test_encoded_frames_let_their_pixels_go() -> None:
     history = History(8)
     history.append(HistoryEntry(LazyFrame(lambda: np.zeros((1, 1, 3), np.uint8)), None))
     assert history.pending() == 1
-    history.window()[0].set_features(np.zeros(1, np.float32))
+    history.window()[0].set_features(np.zeros((1, 1), np.float32))
     assert history.pending() == 0
     assert history.window()[0].frame is None
 

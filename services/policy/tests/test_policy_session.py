@@ -7,7 +7,7 @@ import pytest
 from gen2act_contracts.errors import Draining
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.history import LazyFrame
-from gen2act_policy.outcomes import EXPIRED, Dropped, Observation, Outcome, Timing
+from gen2act_policy.outcomes import EXPIRED, Dropped, Observation, Timing
 from gen2act_policy.scheduler import Scheduler
 from gen2act_policy.session import MAX_UNREAD, Session
 from gen2act_policy.testing import FakeRuntime, free_costs
@@ -17,7 +17,6 @@ class Parts:
     """A session whose scheduler was never started: nothing comes out but what a test delivers."""
 
     def __init__(self, spec: ActionSpec) -> None:
-        self.recorded: list[Outcome] = []
         self.closed = 0
         scheduler = Scheduler(
             FakeRuntime(spec),
@@ -30,7 +29,6 @@ class Parts:
             "robot",
             scheduler.open(np.zeros(1, np.float32)),
             scheduler,
-            record=self.recorded.append,
             on_close=self.on_close,
         )
 
@@ -79,7 +77,11 @@ async def test_nothing_is_delivered_after_the_end(parts: Parts) -> None:
     session.fail(Draining("bye"))
     session.deliver(dropped(1))
     session.close()
-    assert len(parts.recorded) == 1
+    with pytest.raises(Draining):
+        await session.next_outcome()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await session.next_outcome()
     assert parts.closed == 1
 
 
