@@ -1,0 +1,94 @@
+"""Which human video the policy is shown: the demonstrator's, another task's, a video service's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gen2act_contracts.errors import GenerationFailed
+from gen2act_sim import SCENES, TASKS, DemonstrationFailed, World, human_video
+
+from ..video_service import VideoService
+from .errors import NoVideo
+from .rollout import Frames
+
+DEMONSTRATOR = "demonstrator"
+SHUFFLED = "shuffled"
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """A human video, and what it shows."""
+
+    frames: Frames
+    task: str  # the task it shows
+    made_by: str
+
+
+class VideoSource(Protocol):
+    """Makes the human video of one stage."""
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        """The video for `task` in the world as it is now; the world does not change.
+
+        Raises:
+            NoVideo: none could be made for this scene.
+        """
+
+
+class Demonstrator:
+    """The simulator's rendered hand doing the task from this very state: an upper bound."""
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        return _demonstrate(world.get_state(), task, seed)
+
+
+class Shuffled:
+    """Control: another task's video. A policy that still succeeds does not read its video."""
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        other = other_task(task)
+        if TASKS[other].scene == world.scene:
+            return _demonstrate(world.get_state(), other, seed)
+        elsewhere = World(TASKS[other].scene, seed)
+        try:
+            elsewhere.reset(other)
+            return _demonstrate(elsewhere.get_state(), other, seed)
+        finally:
+            elsewhere.close()
+
+
+class FromService:
+    """What a running video service's backend imagines from the scene image and the words."""
+
+    def __init__(self, service: VideoService, backend: str) -> None:
+        self._service = service
+        self._backend = backend
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        instruction = TASKS[task].instruction
+        try:
+            made = self._service.generate(
+                self._backend, instruction, world.observe().image, seed, state=world.get_state()
+            )
+        except GenerationFailed as error:
+            raise NoVideo(str(error)) from error
+        return ShownVideo(made.frames, task, f"{made.backend} {made.model}")
+
+
+def shares_scene(task: str) -> bool:
+    """Whether the task's scene has other tasks too."""
+    return len(SCENES[TASKS[task].scene]) > 1
+
+
+def other_task(task: str) -> str:
+    """Another task: the next of the same scene; where it is the only one, of the next scene."""
+    tasks = list(SCENES[TASKS[task].scene]) if shares_scene(task) else list(TASKS)
+    return tasks[(tasks.index(task) + 1) % len(tasks)]
+
+
+def _demonstrate(state: bytes, task: str, seed: int) -> ShownVideo:
+    try:
+        return ShownVideo(human_video(state, task, seed).frames, task, DEMONSTRATOR)
+    except DemonstrationFailed as error:
+        raise NoVideo(str(error)) from error
