@@ -26,7 +26,7 @@ HURRY = RunSettings(
     store_patience=Patience(total_s=20.0, first_pause_s=0.02, longest_pause_s=0.1),
     peer_patience=Patience(total_s=20.0, first_pause_s=0.02, longest_pause_s=0.1),
     restart_pause_s=0.01,
-    progress_every_s=0.0,
+    progress_every_s=60.0,  # phases are told whenever they change
     poll_s=0.05,
     hold_s=2.0,
 )

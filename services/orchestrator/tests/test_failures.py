@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -191,20 +192,24 @@ async def test_a_scene_that_is_no_square_image_fails_the_task(
     await replica.until(await replica.submit("open the drawer"), "succeeded")
 
 
-async def test_a_refused_video_is_made_again_with_another_seed(
+async def test_the_events_tell_that_a_video_is_made_again(
     world: World, replica: Replica, robot: FakeRobot
 ) -> None:
-    world.videogen.failures = [VideoRejected("static"), VideoRejected("static")]
-    task = await replica.until(await replica.submit("open the drawer", seed=7), "succeeded")
-    seeds = [request.seed for request in world.videogen.requests]
-    assert seeds == [7, 8, 9]
-    assert task["stages"][0]["video"]["seed"] == 9
+    again = "rendering (attempt 2 of 3: the video was refused: it is static)"
+    world.videogen.phases = ("rendering", again, "rendering (with b; a: HTTP 429)")
+    task = await replica.until(await replica.submit("open the drawer"), "succeeded")
+    told = [
+        json.loads(data)["data"]["phase"]
+        for _, kind, data in await replica.events(task["id"])
+        if kind == "video.progress"
+    ]
+    assert told == list(world.videogen.phases)
 
 
-async def test_videos_refused_for_every_seed_fail_the_task(
+async def test_a_video_that_is_refused_in_the_end_fails_the_task(
     world: World, replica: Replica, robot: FakeRobot
 ) -> None:
-    world.videogen.failures = [VideoRejected("the video does not show the scene")] * 3
+    world.videogen.failures = [VideoRejected("the video does not show the scene")]
     task = await replica.until(await replica.submit("open the drawer"), "failed")
     assert task["failure"]["code"] == "VIDEO_REJECTED"
     assert "does not show the scene" in task["failure"]["message"]

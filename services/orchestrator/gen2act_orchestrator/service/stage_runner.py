@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from gen2act_contracts.errors import Gen2ActError, VideoRejected
+from gen2act_contracts.errors import Gen2ActError
 from gen2act_contracts.spec import ActionSpec, check_compatible
 from gen2act_orchestrator.domain import transitions
 from gen2act_orchestrator.domain.events import VIDEO_PROGRESS, Detail, Event
@@ -116,35 +116,25 @@ class StageRunner:
         return scene
 
     async def _imagine(self, stage: Stage, scene: Scene, recorder: Recorder) -> Video:
-        """A human video of the stage; one that is refused is tried with other seeds."""
-        for attempt in range(self._settings.generate_attempts):
-            seed = stage.seed + 100 * (stage.attempts - 1) + attempt
-            try:
-                return await self._generate(stage, scene, seed, recorder)
-            except VideoRejected as error:
-                # A person's own recording does not change with the seed.
-                if stage.source_video_id or attempt + 1 == self._settings.generate_attempts:
-                    raise
-                _log.warning("video refused, trying another seed", error=error.message, seed=seed)
-        raise AssertionError("generate_attempts is at least 1")
-
-    async def _generate(self, stage: Stage, scene: Scene, seed: int, recorder: Recorder) -> Video:
+        """A human video of the stage. The video service tries the seeds that follow this one."""
         request = Generation(
             task=stage.task,
             scene=scene,
-            seed=seed % 2**63,
+            seed=(stage.seed + 100 * (stage.attempts - 1)) % 2**63,
             backend=self._ledger.task.backend,
             source_video_id=stage.source_video_id,
             request_id=stage.attempt_id,
         )
         told_at = 0.0
+        told = ""
 
         def on_progress(fraction: float, phase: str) -> None:
-            nonlocal told_at
+            nonlocal told_at, told
             now = time.monotonic()
-            if now - told_at >= self._settings.progress_every_s or fraction >= 1:
-                told_at = now
-                data: dict[str, Detail] = {"fraction": round(fraction, 3), "phase": phase[:80]}
+            # A new phase is always told: it may say that something failed and is tried again.
+            if phase != told or now - told_at >= self._settings.progress_every_s:
+                told_at, told = now, phase
+                data: dict[str, Detail] = {"fraction": round(fraction, 3), "phase": phase[:160]}
                 recorder.add(Event(VIDEO_PROGRESS, self._deps.clock(), stage.index, data))
 
         return await outlast(

@@ -32,10 +32,12 @@ class FakeVideogen(videogen_grpc.VideoGenerationServicer):
 
     Args:
         failures: raised by the next calls, one each.
+        phases: told by every call.
         gate: calls wait until it is set.
     """
 
     failures: list[Gen2ActError] = field(default_factory=list)
+    phases: tuple[str, ...] = ("rendering",)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[videogen.GenerateRequest] = field(default_factory=list)
     cancelled: int = 0
@@ -49,8 +51,9 @@ class FakeVideogen(videogen_grpc.VideoGenerationServicer):
         self.requests.append(request)
         if self.failures:
             await abort(context, self.failures.pop(0))
-        progress = videogen.GenerateProgress(fraction=0.5, phase="rendering")
-        yield videogen.GenerateEvent(progress=progress)
+        for phase in self.phases:
+            progress = videogen.GenerateProgress(fraction=0.5, phase=phase)
+            yield videogen.GenerateEvent(progress=progress)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
