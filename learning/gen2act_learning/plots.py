@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def read_log(path: Path) -> Curves:
     columns than the header is left out.
 
     Raises:
-        NoLog: there is not one row, or columns are missing.
+        NoLog: there is not one whole row, or columns are missing.
     """
     with path.open(newline="") as file:
         header, *table = list(csv.reader(file)) or [[]]
@@ -56,16 +56,13 @@ def read_log(path: Path) -> Curves:
 
 
 def write_plots(run: Path) -> list[Path]:
-    """Writes `<log>.png` beside every `log*.csv` of a run's folder.
+    """Writes `<log>.png` beside every `log*.csv` of a run's folder; none there, none written.
 
     Raises:
-        NoLog: no log there, or one without rows.
+        NoLog: a log without rows or columns.
     """
-    logs = sorted(run.glob("log*.csv"))
-    if not logs:
-        raise NoLog(f"{run} has no log*.csv; is it the --out of gen2act-train?")
     written = []
-    for log in logs:
+    for log in sorted(run.glob("log*.csv")):
         path = log.with_suffix(".png")
         _plot(read_log(log), f"{run.name}, {log.stem}").savefig(path)
         written.append(path)
@@ -109,14 +106,16 @@ def _draw(axes: Axes, kind: str, curves: Curves) -> None:
     axes.legend(fontsize=7, frameon=False)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a training run")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     try:
-        for path in write_plots(args.run):
-            print(path)
+        written = write_plots(args.run)
+        if not written:
+            raise NoLog(f"{args.run} has no log*.csv; is it the --out of gen2act-train?")
+        print(*written, sep="\n")
     except NoLog as error:
         print(f"gen2act_learning.plots: {error}", file=sys.stderr)
         return 2

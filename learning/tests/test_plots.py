@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gen2act_learning.plots import NoLog, read_log, write_plots
+from gen2act_learning.plots import NoLog, main, read_log, write_plots
 
 LOG = """part,step,minutes,action,error_mm,terminate_recall
 train,25,0.1,5.2,20.0,0.1
@@ -38,9 +38,9 @@ def test_every_log_becomes_a_picture(run: Path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path):
-    with pytest.raises(NoLog, match="is it the --out of gen2act-train"):
-        write_plots(tmp_path)
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(tmp_path)]) == 2
+    assert "is it the --out of gen2act-train" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "part,step,minutes,action\n"])
