@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ModelConfig:
     history: int = 8  # paper: last 8 robot frames
     # Beside the N tokens: the keypoints of the video's first and the robot's newest frame,
     # unresampled. The paper resamples everything; positions are learned much later that way.
-    direct_tokens: bool = False
+    direct_tokens: bool = True
     fusion_layers: int = 2  # robot tokens attend to goal tokens
     decoder_layers: int = 2
     action_dims: int = 3
@@ -49,6 +49,19 @@ class ModelConfig:
         return ((self.grid + 1) // 2) ** 2 + self.keypoints
 
 
+PRESETS = {
+    "tiny": ModelConfig(),  # hours on two CPU cores
+    "base": ModelConfig(  # ViT-B and the paper's sizes; for accelerators
+        width=768,
+        heads=12,
+        stem_channels=(96, 192, 384),
+        vit_layers=12,
+        fusion_layers=4,
+        decoder_layers=4,
+    ),
+}
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """Weights of the training objective's terms."""
@@ -70,6 +83,10 @@ class TrainConfig:
     data: tuple[str, ...]
     out: str
     minutes: float = 60.0  # wall-clock budget of the whole run, resumes included
+    steps: int | None = None  # end each phase after so many steps even if time is left
+    # What the goal tokens are made of: the human video (Gen2Act), or its last frame alone (the
+    # paper's goal-image baseline, served by sending that one frame as the video).
+    conditioning: Literal["video", "goal_image"] = "video"
     episodes_per_step: int = 8
     times_per_episode: int = 6  # policy samples per episode and step
     # Track loss costs the most, so only a part of a step's episodes and policy samples has it.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import LossWeights, ModelConfig, TrainConfig
+from .config import PRESETS, LossWeights, TrainConfig
 from .data.batches import (
     Batch,
     FrameBatch,
@@ -171,7 +171,7 @@ class Trainer:
         rng = np.random.default_rng(0)
         for i in range(0, len(items), 8):
             chosen = [read(item) for item in items[i : i + 8]]
-            batch = collate(chosen, rng, self.config.model, 6)
+            batch = collate(chosen, rng, self.config.model, 6, self.config.conditioning)
             _, metrics = losses(
                 self.average, self.auxiliary, batch.to(self.device), self.config, train=False
             )
@@ -234,7 +234,12 @@ class Trainer:
             training, validation = self.freeze(training), self.freeze(validation)
         batches = stream(
             training,
-            partial(collate, cfg=config.model, times=config.times_per_episode),
+            partial(
+                collate,
+                cfg=config.model,
+                times=config.times_per_episode,
+                conditioning=config.conditioning,
+            ),
             episodes=config.episodes_per_step,
             seed=config.seed + self.step,
         )
@@ -251,7 +256,7 @@ class Trainer:
         config = self.config
         window: list[dict[str, float]] = []
         saved_at = mark = time.monotonic()
-        while self.spent_s < minutes * 60:
+        while self.spent_s < minutes * 60 and (config.steps is None or self.step < config.steps):
             window.append(self.update(next(batches)))
             now = time.monotonic()
             self.spent_s, mark = self.spent_s + now - mark, now
@@ -292,23 +297,31 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, help="folders of paired episodes")
     parser.add_argument("--out", required=True, help="run folder; an existing run is resumed")
     parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time budget [min]")
+    parser.add_argument("--steps", type=int, help="end each phase after so many steps")
     parser.add_argument("--episodes-per-step", type=int, default=defaults.episodes_per_step)
     parser.add_argument("--times-per-episode", type=int, default=defaults.times_per_episode)
     parser.add_argument("--lr", type=float, default=defaults.lr)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads")
+    parser.add_argument("--preset", default="tiny", choices=list(PRESETS), help="model size")
     parser.add_argument(
-        "--direct-tokens",
+        "--conditioning",
+        default=defaults.conditioning,
+        choices=["video", "goal_image"],
+        help="the human video, or only its last frame (a baseline of the paper)",
+    )
+    parser.add_argument(
+        "--resampled-only",
         action="store_true",
-        help="the decoder also sees the video's first and the robot's newest frame unresampled",
+        help="as in the paper: the decoder sees no frame's keypoints beside the resampled tokens",
     )
     parser.add_argument("--no-track-loss", action="store_true", help="the paper's ablation")
     parser.add_argument(
         "--pretrain-minutes",
         type=float,
         default=0.0,
-        help="part of --minutes spent on the frame encoder alone (locating the hand)",
+        help="part of --minutes spent on the frame encoder alone (finding landmarks)",
     )
     parser.add_argument(
         "--freeze-encoder",
@@ -327,6 +340,8 @@ def main() -> None:
         data=tuple(args.data),
         out=args.out,
         minutes=args.minutes,
+        steps=args.steps,
+        conditioning=args.conditioning,
         episodes_per_step=args.episodes_per_step,
         times_per_episode=args.times_per_episode,
         lr=args.lr,
@@ -336,7 +351,7 @@ def main() -> None:
         pretrain_minutes=args.pretrain_minutes,
         freeze_encoder=args.freeze_encoder,
         encoder_from=args.encoder_from,
-        model=ModelConfig(direct_tokens=args.direct_tokens),
+        model=replace(PRESETS[args.preset], direct_tokens=not args.resampled_only),
         loss=weights,
     )
     Trainer(config).run()

@@ -116,9 +116,13 @@ def tracks_through(
 
 
 def collate(
-    episodes: list[Episode], rng: np.random.Generator, cfg: ModelConfig, times: int
+    episodes: list[Episode],
+    rng: np.random.Generator,
+    cfg: ModelConfig,
+    times: int,
+    conditioning: str = "video",
 ) -> Batch:
-    """Whole episodes with ``times`` policy samples each."""
+    """Whole episodes with ``times`` policy samples each; see ``TrainConfig.conditioning``."""
     rows: dict[str, list[np.ndarray]] = {
         key: []
         for key in ("video", "hand", "points", "tracks", "visible", "contact", "frames", "state")
@@ -133,6 +137,8 @@ def collate(
     offset = 0
     for index, episode in enumerate(episodes):
         keep = pick_frames(len(episode.video), cfg.goal_frames, rng)
+        if conditioning == "goal_image":
+            keep = np.full_like(keep, len(episode.video) - 1)
         rows["video"].append(np.asarray(episode.video)[keep])
         rows["hand"].append(
             np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)[keep]
