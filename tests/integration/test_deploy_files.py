@@ -15,6 +15,8 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 
+from gen2act_videogen.settings import VideogenSettings
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 GPU = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())
@@ -139,8 +141,32 @@ def test_only_the_simulated_robot_is_optional() -> None:
 
 
 def test_the_gpu_override_changes_only_known_services_and_arguments() -> None:
-    for name, override in GPU["services"].items():
+    for name in set(GPU["services"]) & set(SERVICES):
+        override = GPU["services"][name]
         dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
         declared = {argument.partition("=")[0] for argument in values(dockerfile, "ARG")}
-        assert set(override["build"]["args"]) <= declared
+        assert set(override.get("build", {}).get("args", {})) <= declared
         assert set(override["environment"]) <= set(SERVICES[name]["environment"])
+
+
+def test_the_gpu_override_adds_an_optional_engine_where_videogen_looks_for_it() -> None:
+    (added,) = set(GPU["services"]) - set(SERVICES)
+    engine = GPU["services"][added]
+    assert engine["profiles"] == ["engine"]
+    assert ":v" in engine["image"]
+    assert engine["healthcheck"]["test"] and engine["restart"] == "unless-stopped"
+    (port,) = [word.partition("=")[2] for word in engine["command"] if word.startswith("--port=")]
+    address = GPU["services"]["videogen"]["environment"]["GEN2ACT_ENGINE_BASE_URL"]
+    assert f"http://{added}:{port}/v1" in address
+    assert f":{port}/" in engine["healthcheck"]["test"][-1]
+    (mount,) = engine["volumes"]
+    assert mount.partition(":")[0] in GPU["volumes"]
+
+
+def test_videogen_gets_every_setting_of_the_example() -> None:
+    example = (ROOT / "deploy" / "example.env").read_text()
+    named = set(re.findall(r"^(GEN2ACT_(?:VIDEO|ENGINE|GEMINI)_\w+)=", example, re.M))
+    assert named <= set(SERVICES["videogen"]["environment"])
+    assert set(SERVICES["videogen"]["environment"]) <= {
+        f"GEN2ACT_{name.upper()}" for name in VideogenSettings.model_fields
+    }

@@ -273,6 +273,7 @@ async def test_an_answer_that_describes_no_job_is_a_lost_one(
         (Reply(307, headers={"Location": "http://x/"}), BackendRequires, "BASE_URL"),
         (as_json({"detail": [{"msg": f"size? {KEY}"}]}, 422), BackendRequires, "size? ***"),
         (as_json({"error": {"code": "moderation_blocked"}}, 400), UnsupportedInstruction, "moder"),
+        (as_json({"error": "Guardrail blocked prompt"}, 500), UnsupportedInstruction, "Guardrail"),
         (as_json({"error": "full"}, 429, **{"Retry-After": "9"}), QuotaExceeded, "wait 9 s"),
     ],
 )

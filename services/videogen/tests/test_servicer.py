@@ -9,13 +9,14 @@ import grpc
 import pytest
 
 from gen2act_contracts import frames, pb
-from gen2act_contracts.errors import Gen2ActError
+from gen2act_contracts.errors import Gen2ActError, PeerUnavailable
 from gen2act_contracts.rpc import from_rpc_error
 from gen2act_servicekit import GrpcService
 from gen2act_servicekit.grpc_client import channel
 from gen2act_servicekit.testing import eventually
 from gen2act_videogen.admission import Admission
 from gen2act_videogen.backends import BACKENDS
+from gen2act_videogen.backends.__main__ import listing
 from gen2act_videogen.generation import Generator
 from gen2act_videogen.making import Maker
 from gen2act_videogen.servicer import VideoGenerationServicer
@@ -154,6 +155,18 @@ async def test_backends_that_are_not_enabled_are_listed_as_such() -> None:
     assert "why" in listed["file"].requires
 
 
+async def test_the_command_line_shows_the_listing() -> None:
+    async with served(ScriptedBackend(), ScriptedBackend(name="away", unavailable="why")) as (
+        service,
+        _,
+    ):
+        lines = (await listing(service.address)).splitlines()
+    assert lines[0].split() == ["scripted", "available", "needs", "nothing"]
+    assert {line.split()[0] for line in lines} == {"scripted", "away", *BACKENDS}
+    with pytest.raises(PeerUnavailable):
+        await listing(service.address)
+
+
 @pytest.mark.parametrize("field", ["backend", "source_video_id"])
 async def test_over_long_names_are_refused(field: str) -> None:
     async with served(ScriptedBackend()) as (_, stub):
@@ -177,3 +190,11 @@ async def test_an_instruction_that_is_not_utf8_fails_its_call_only() -> None:
                     pass
         assert "UTF-8" in (caught.value.details() or "")
         assert await outcome(stub.Generate(a_request(), timeout=20)) is None
+
+
+async def test_an_instruction_that_is_not_utf8_is_an_invalid_argument() -> None:
+    async with served(ScriptedBackend()) as (service, _), channel(service.address) as connection:
+        call = connection.unary_stream("/gen2act.v1.VideoGeneration/Generate")(b"\x0a\x02\xff\xfe")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call.read()
+    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT

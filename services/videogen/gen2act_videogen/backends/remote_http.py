@@ -276,13 +276,14 @@ class RemoteHttp:
             wait_s = _retry_after_s(answer)
             later = f"; it asks to wait {wait_s:g} s" if wait_s else ""
             return QuotaExceeded(f"{self.label} takes no more requests now (HTTP 429{later})")
+        # Before the statuses: vLLM-Omni says that a guardrail blocked a prompt with a 500.
+        if self.is_refusal(text):
+            return UnsupportedInstruction(f"{self.label} refuses to show this: {text}")
         if status >= 500:
             return ResultLost(
                 f"{self.label} failed (HTTP {status}); the request is not sent again, because it "
                 f"may have been accepted{f': {text}' if text else ''}"
             )
-        if self.is_refusal(text):
-            return UnsupportedInstruction(f"{self.label} refuses to show this: {text}")
         where = f"check {self._settings}_BASE_URL" if status < 400 or status in (404, 405) else text
         return BackendRequires(
             f"{self.label} does not take the request (HTTP {status}){f': {where}' if where else ''}"
