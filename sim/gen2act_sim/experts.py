@@ -1,53 +1,28 @@
-"""Scripted experts: from any state to the next small motion. Memoryless, so they label any state.
+"""Scripted experts: from any state to the next small motion.
 
-Most are Meta-World's own policies, fed with an observation built here from the state (their
-environments would have to be reset, which a chain of stages forbids). Ours are:
-the mug's, as Meta-World's drags the mug before the fingers hold it and from our reset pose loses it
-half of the time; the faucet's, as closing an open tap does not exist in Meta-World; door-close and
-the window's, as Meta-World's lift the hand out of the picture.
+Memoryless, so they label any state, and nearly continuous in the hand's position: a policy that
+learns them from pictures is off by some millimetres, and where an expert turns from "down" to "up"
+within that, the policy hovers. Meta-World's own policies do, and their environments would have to
+be reset, which a chain of stages forbids.
 """
 
 from __future__ import annotations
 
-import functools
-import warnings
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from gen2act_sim import grasping, pressing
 from gen2act_sim.kinematics import Kinematics
-from gen2act_sim.motions import funnel, toward
+from gen2act_sim.motions import approach, fading, funnel, toward
 from gen2act_sim.scenes import F64
 
-_POLICY_NAMES = {
-    "coffee-button": "SawyerCoffeeButtonV3Policy",
-    "drawer-open": "SawyerDrawerOpenV3Policy",
-    "drawer-close": "SawyerDrawerCloseV3Policy",
-    "door-open": "SawyerDoorOpenV3Policy",
-}
 
-
-@functools.cache
-def _policy(task: str) -> Any:
-    from metaworld import policies  # over a second to import, and only experts need it
-
-    return getattr(policies, _POLICY_NAMES[task])()
-
-
-def _object_and_goal(kin: Kinematics, task: str) -> tuple[F64, F64]:
-    """What the task's Meta-World environment would report as object and goal position [3]."""
-    none = np.zeros(3)  # these policies do not read the goal
-    match task:
-        case "coffee-button":
-            return kin.site_m("buttonStart"), none
-        case "drawer-open":
-            return kin.body_m("drawer_link") + np.array([0.0, -0.16, 0.0]), none
-        case "drawer-close":
-            return kin.body_m("drawer_link") + np.array([0.0, -0.16, 0.05]), none
-        case "door-open":
-            return kin.geom_m("handle"), none
-    raise KeyError(task)
+def _there(hand_m: F64, start_m: F64) -> float:
+    """How much the hand is where it can push or pull, 0..1."""
+    off = hand_m - start_m
+    aside = float(np.linalg.norm(off[:2]))
+    return fading(abs(float(off[2])), 0.015, 0.04) * fading(aside, 0.035, 0.065)
 
 
 def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
@@ -58,20 +33,10 @@ def _faucet(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
     sign = 1.0 if opening else -1.0
     axis = kin.fixture_m + np.array([0.0, 0.0, 0.155])
     contact = axis + 0.125 * radial
-    beside = contact - sign * 0.045 * tangent
-    hand = kin.hand_m
-    behind = -sign * float((hand - contact) @ tangent)  # distance behind the handle [m]
-    outward = float((hand - axis) @ radial)
-    on_track = 0.005 < behind < 0.085 and 0.07 < outward < 0.18
-    above = np.array([0.0, 0.0, 0.1])
-    if on_track:
-        if hand[2] > axis[2] + 0.03:
-            return toward(hand, beside, 25.0), True
-        return toward(hand, contact + sign * 0.06 * tangent, 25.0), True
-    if hand[2] < axis[2] + 0.03 and behind < 0.03:
-        return toward(hand, hand + above, 25.0), True  # wrong side of the handle: rise first
-    near = float(np.linalg.norm((hand - beside)[:2])) < 0.02
-    return toward(hand, beside if near else beside + above, 25.0), True
+    beside = contact - sign * 0.05 * tangent
+    motion = funnel(kin.hand_m, beside, top_m=0.12, inner_m=0.03, outer_m=0.065)
+    push = toward(kin.hand_m, contact + sign * 0.06 * tangent, 25.0)
+    return motion + _there(kin.hand_m, beside) * (push - motion), True
 
 
 def _move_mug(kin: Kinematics, goal_m: F64) -> tuple[F64, bool]:
@@ -124,19 +89,47 @@ def _close_door(kin: Kinematics) -> tuple[F64, bool]:
 
 
 def _slide_window(kin: Kinematics, opening: bool) -> tuple[F64, bool]:
-    """Beside the window's handle from above, then push it along x (Meta-World's, lower)."""
+    """Beside the window's handle from above, then push it along x."""
     sign = 1.0 if opening else -1.0
     handle = kin.site_m("handleOpenStart" if opening else "handleCloseStart")
-    start = handle + np.array([-0.03 * sign, -0.03, -0.08])
-    hand = kin.hand_m
-    if float(np.linalg.norm((hand - start)[:2])) > 0.04:
-        above = start + np.array([0.0, 0.0, 0.21])
-        if hand[2] < start[2] + 0.16:
-            above[:2] = hand[:2]
-        return toward(hand, above, 25.0), True
-    if abs(float(hand[2] - start[2])) > 0.03:
-        return toward(hand, start, 25.0), True
-    return toward(hand, start + np.array([0.1 * sign, 0.0, 0.0]), 25.0), True
+    beside = handle + np.array([-0.03 * sign, -0.03, -0.08])
+    motion = funnel(kin.hand_m, beside, top_m=0.2, inner_m=0.035, outer_m=0.1)
+    motion[0] += (sign - motion[0]) * _there(kin.hand_m, beside)
+    return motion, True
+
+
+def _open_drawer(kin: Kinematics) -> tuple[F64, bool]:
+    """One of the open fingers behind the handle, then pull."""
+    grip = kin.body_m("drawer_link") + np.array([0.0, -0.16, -0.02])
+    motion = funnel(kin.hand_m, grip, top_m=0.1, inner_m=0.025, outer_m=0.065)
+    motion[1] += (-1.0 - motion[1]) * _there(kin.hand_m, grip)
+    return motion, False
+
+
+def _close_drawer(kin: Kinematics) -> tuple[F64, bool]:
+    """Push the handle home from in front, the fingers shut."""
+    contact = kin.body_m("drawer_link") + np.array([0.0, -0.18, 0.03])
+    return approach(kin.hand_m, contact, past_m=0.05, standoff_m=0.08), True
+
+
+def _press_coffee_button(kin: Kinematics) -> tuple[F64, bool]:
+    """The wrist against the button: the fingers stay below it, above the mug."""
+    contact = kin.site_m("buttonStart") + np.array([0.0, -0.05, -0.07])
+    return approach(kin.hand_m, contact, past_m=0.1, standoff_m=0.12), False
+
+
+def _open_door(kin: Kinematics) -> tuple[F64, bool]:
+    """The shut fingers down behind the handle's edge, then push it along its arc."""
+    hand, handle = kin.hand_m, kin.geom_m("handle")
+    push = handle + np.array([-0.05, 0.0, 0.0])
+    off = hand - push
+    height = 0.18 * (1.0 - fading(float(np.linalg.norm(off[:2])), 0.09, 0.14))
+    missing = height - float(off[2])
+    low = fading(abs(float(off[2])), 0.02, 0.06)
+    edge = handle + np.array([0.01, 0.02, height])
+    motion = toward(hand, low * push + (1.0 - low) * edge, 25.0)
+    motion[:2] *= fading(missing, 0.01, 0.05)
+    return motion, True
 
 
 def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
@@ -146,28 +139,22 @@ def control(kin: Kinematics, task: str, pull_goal_m: F64) -> tuple[F64, bool]:
         displacement in units of 1 cm, within [-1, 1] per axis [3], and whether to close the
         gripper.
     """
-    if task in ("faucet-open", "faucet-close"):
-        return _faucet(kin, opening=task == "faucet-open")
-    if task in ("coffee-push", "coffee-pull"):
-        return _move_mug(kin, kin.parking_m if task == "coffee-push" else pull_goal_m)
-    if task == "door-close":
-        return _close_door(kin)
-    if task in ("window-open", "window-close"):
-        return _slide_window(kin, opening=task == "window-open")
-    if task in pressing.EXPERTS:
-        return pressing.EXPERTS[task](kin)
-    if task in grasping.EXPERTS:
-        return grasping.EXPERTS[task](kin)
-    obj, goal = _object_and_goal(kin, task)
-    observation = np.zeros(39)
-    observation[:3] = kin.hand_m
-    observation[3] = kin.gripper_opening
-    observation[4:7] = obj
-    observation[18:36] = observation[:18]
-    observation[36:39] = goal
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Constant(s) may be too high": clipped below
-        action = np.asarray(_policy(task).get_action(observation), dtype=np.float64)
-    if task == "drawer-open":
-        action[:3] *= 2.5  # Meta-World's gain of 4 takes 22 ticks
-    return np.clip(action[:3], -1.0, 1.0), bool(action[3] > 0)
+    match task:
+        case "coffee-push" | "coffee-pull":
+            return _move_mug(kin, kin.parking_m if task == "coffee-push" else pull_goal_m)
+        case "faucet-open" | "faucet-close":
+            return _faucet(kin, opening=task == "faucet-open")
+        case "window-open" | "window-close":
+            return _slide_window(kin, opening=task == "window-open")
+    return _EXPERTS[task](kin)
+
+
+_EXPERTS: dict[str, Callable[[Kinematics], tuple[F64, bool]]] = {
+    "coffee-button": _press_coffee_button,
+    "drawer-open": _open_drawer,
+    "drawer-close": _close_drawer,
+    "door-open": _open_door,
+    "door-close": _close_door,
+    **pressing.EXPERTS,
+    **grasping.EXPERTS,
+}

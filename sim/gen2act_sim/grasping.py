@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from gen2act_sim.kinematics import Kinematics
-from gen2act_sim.motions import funnel, toward
+from gen2act_sim.motions import fading, funnel, toward
 from gen2act_sim.scenes import F64
+
+_LYING_M = 0.075  # an object whose grasp is lower than this lies on the table
 
 
 def _grasp(
@@ -26,12 +28,14 @@ def _grasp(
     aside = float(np.linalg.norm((hand - grasp_m)[:2]))
     above = float(hand[2] - grasp_m[2])
     opening = kin.gripper_opening
-    if abs(above) < 0.035 and aside < 0.03:
-        if opening > 0.95 and (aside > 0.012 or above > 0.012):
-            return toward(hand, grasp_m, 15.0), False
-        if opening > held_opening:
-            return 0.6 * toward(hand, grasp_m, 15.0), True
+    # Pads are 3 cm wide: shut off-centre they hold little, and the object turns or slips.
+    askew = aside > 0.016 and grasp_m[2] < _LYING_M
+    if opening < held_opening and abs(above) < 0.045 and aside < 0.045 and not askew:
         return None
+    if abs(above) < 0.035 and aside < 0.03:
+        centred = max(aside, abs(above)) < 0.01
+        shut = not askew and (centred or opening < 0.95)
+        return (0.6 if shut else 1.0) * toward(hand, grasp_m, 15.0), shut
     if above < 0.06 and aside < 0.06 and opening < 0.9:
         return np.zeros(3), False  # lost it: let go before rising
     return funnel(hand, grasp_m, top_m=top_m), False
@@ -44,11 +48,11 @@ def _score(kin: Kinematics) -> tuple[F64, bool]:
     if motion is not None:
         return motion
     # Rising under the rim the wrist would meet it: the lower, the further in front.
-    low = float(np.clip((goal[2] - ball[2] - 0.02) / 0.06, 0.0, 1.0))
+    low = 1.0 - fading(float(goal[2] - ball[2]), 0.02, 0.08)
     carried = toward(ball, goal - np.array([0.0, 0.14 * low, 0.0]), 12.0)
     carried[0] *= 1.0 - low
     carried[1] = min(carried[1], 1.0 - low)
-    return carried, True
+    return carried * (0.7, 0.7, 1.0), True
 
 
 def _place_on_shelf(kin: Kinematics) -> tuple[F64, bool]:
@@ -60,8 +64,7 @@ def _place_on_shelf(kin: Kinematics) -> tuple[F64, bool]:
     goal = kin.shelf_goal_m + np.array([0.0, -0.03, -0.01])
     motion_m = toward(block, goal, 12.0)
     missing = float(goal[2] - block[2]) + abs(float(goal[0] - block[0]))
-    inside = float(np.clip(1.0 - (missing - 0.02) / 0.05, 0.0, 1.0))
-    motion_m[1] = inside * motion_m[1]
+    motion_m[1] *= fading(missing, 0.02, 0.07)
     return motion_m, True
 
 

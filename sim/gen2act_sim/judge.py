@@ -6,7 +6,9 @@ task           success                                           Meta-World says
 coffee-push    mug within 7 cm of its place, upright             same, without upright
 coffee-button  button has been 1 cm of 3 cm in since the stage   pressed now (its button has no
                began, deeper than at its start                   spring and stays in; ours has)
-coffee-pull    mug within 7 cm of the goal, upright              same, without upright
+coffee-pull    mug within 7 cm of the goal, upright, 4 cm        within 7 cm of the goal
+               further from its place at the machine than
+               when the stage began
 drawer-open    pulled out at least 15 cm of 16 cm                16 cm: the very stop
 drawer-close   at most 1.3 cm out                                same
 door-open      handle within 8 cm in x of 0.3 m from the hinge   same
@@ -15,6 +17,14 @@ window-open    slid at least 19 cm of 20 cm                      same
 window-close   slid at most 4 cm                                 same
 faucet-open    handle tip within 7 cm of the open place          same
 faucet-close   within 0.3 rad of the closed stop                 turned 90° the other way
+basketball     ball within 8 cm of 5 cm above the hoop's middle  same
+               (heights count twice)
+shelf-place    block within 7 cm of the compartment's middle     same
+button-press*  button has been 7 cm of 8 cm in since the stage   7.35 cm (topdown: 6.95), forced
+               began (its spring pushes it out again)            past a soft stop at 6 cm, now
+handle-press   handle at most 2.3 cm of 10 cm from its stop      same
+hammer         nail driven in more than 9 cm of 10 cm            same, and the hammer in the hand
+assembly       ring around the peg (2 cm), below its top         same
 
 `done` is the stricter "nothing is left to do", at which the demonstrator stops.
 """

@@ -12,6 +12,11 @@ def toward(source_m: F64, target_m: F64, gain: float) -> F64:
     return np.clip(gain * (target_m - source_m), -1.0, 1.0)
 
 
+def fading(value: float, full: float, none: float) -> float:
+    """1 up to `full`, 0 from `none` on, linear between."""
+    return float(np.clip((none - value) / (none - full), 0.0, 1.0))
+
+
 def funnel(
     hand_m: F64, grasp_m: F64, *, top_m: float, inner_m: float = 0.01, outer_m: float = 0.05
 ) -> F64:
@@ -33,30 +38,29 @@ def funnel(
         displacement in units of 1 cm [3].
     """
     aside = float(np.linalg.norm((hand_m - grasp_m)[:2]))
-    wanted = top_m * float(np.clip((aside - inner_m) / (outer_m - inner_m), 0.0, 1.0))
+    wanted = top_m * (1.0 - fading(aside, inner_m, outer_m))
     missing = wanted - float(hand_m[2] - grasp_m[2])
     motion = toward(hand_m, grasp_m + np.array([0.0, 0.0, wanted]), 20.0)
-    motion[:2] *= float(np.clip(1.0 - (missing - 0.01) / 0.04, 0.0, 1.0))
+    motion[:2] *= fading(missing, 0.01, 0.05)
     return motion
 
 
-def approach(hand_m: F64, contact_m: F64, *, axis: int, past_m: float, standoff_m: float) -> F64:
-    """Motion against a face whose normal is a horizontal axis, the funnel's counterpart.
+def approach(hand_m: F64, contact_m: F64, *, past_m: float, standoff_m: float) -> F64:
+    """Motion against a face from in front (along +y): the funnel turned to the horizontal.
 
     Args:
         hand_m: the hand [3].
         contact_m: where it touches the face [3].
-        axis: of the push, in its positive direction.
         past_m: how far beyond the contact the hand is told to go [m].
         standoff_m: how far before the face it waits while it is 5 cm or more aside [m].
 
     Returns:
         displacement in units of 1 cm [3].
     """
-    off = hand_m - contact_m
-    off[axis] = 0.0
-    aside = float(np.linalg.norm(off))
-    before = standoff_m * float(np.clip((aside - 0.01) / 0.04, 0.0, 1.0))
-    target = contact_m.copy()
-    target[axis] += past_m * (1.0 - before / standoff_m) - before
-    return toward(hand_m, target, 20.0)
+    aside = float(np.linalg.norm((hand_m - contact_m)[[0, 2]]))
+    aligned = fading(aside, 0.01, 0.05)
+    wanted_y = contact_m[1] + past_m * aligned - standoff_m * (1.0 - aligned)
+    motion = toward(hand_m, np.array([contact_m[0], wanted_y, contact_m[2]]), 20.0)
+    # Too far forward to pass in front: back first.
+    motion[[0, 2]] *= fading(float(hand_m[1] - wanted_y), 0.02, 0.06)
+    return motion

@@ -16,7 +16,7 @@ _TIPS_BELOW_HAND_M = 0.05
 def _press_button(kin: Kinematics) -> tuple[F64, bool]:
     """From in front, the finger tips against the middle of the button, through its travel."""
     contact = kin.button_m + np.array([0.0, 0.0, _TIPS_BELOW_HAND_M - 0.005])
-    return approach(kin.hand_m, contact, axis=1, past_m=0.04, standoff_m=0.10), True
+    return approach(kin.hand_m, contact, past_m=0.04, standoff_m=0.10), True
 
 
 def _press_down(kin: Kinematics, contact_m: F64) -> tuple[F64, bool]:

@@ -214,7 +214,7 @@ def _stem(word: str) -> str:
         root = word[:-3]
         if len(root) > 2 and root[-1] == root[-2] and root[-1] not in "sl":
             root = root[:-1]  # "putting" → "put"
-        if root in {"clos", "mak", "slid", "plac", "mov", "remov", "tak"}:
+        if root in {"clos", "mak", "slid", "plac", "mov", "remov", "tak", "driv", "assembl"}:
             root += "e"
         word = root
     return _SAME.get(word, word)

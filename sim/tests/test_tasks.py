@@ -27,6 +27,13 @@ def test_every_phrase_finds_its_own_task(task) -> None:  # type: ignore[no-untyp
         ("A person sliding the window open, static camera", "window-open"),
         ("A person turning off the tap, static camera", "faucet-close"),
         ("A person turning on the faucet, static camera", "faucet-open"),
+        ("A person putting the basketball in the hoop, static camera", "basketball"),
+        ("A person placing the block on the shelf, static camera", "shelf-place"),
+        ("A person pressing the red button in front, static camera", "button-press"),
+        ("A person pressing the red button on top, static camera", "button-press-topdown"),
+        ("A person pressing the handle down, static camera", "handle-press"),
+        ("A person driving the nail into the wood, static camera", "hammer"),
+        ("A person putting the ring on the peg, static camera", "assembly"),
     ],
 )
 def test_prompts_in_ing_form_match(prompt: str, task: str) -> None:

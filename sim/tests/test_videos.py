@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gen2act_sim import DemonstrationFailed, UnknownTask, World, human_video, robot_demo
+from gen2act_sim import TASKS, DemonstrationFailed, UnknownTask, World, human_video, robot_demo
 from gen2act_sim.rendering import project, renderer_for, unproject
 
 
@@ -77,6 +77,25 @@ def test_hand_is_where_it_is_said_to_be() -> None:
     x, y = np.rint(pixel).astype(int)
     patch = slice(y - 12, y + 13), slice(x - 12, x + 13)
     assert (video.frames[8][patch] != video.frames[0][patch]).any(axis=-1).mean() > 0.2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_a_video_whose_object_moves(task: str) -> None:
+    _, state = start(task, TASKS[task].scene, 1)
+    video = human_video(state, task, 1, frames=5, image_size=96, points=40)
+    assert video.success
+    moved = np.linalg.norm(video.tracks_px[:, -1] - video.tracks_px[:, 0], axis=-1)
+    assert moved.max() > 3.0, "some point is carried along"
+    assert np.median(moved[20:]) < 0.01, "the background stays"
+    assert (video.frames[2] != video.frames[0]).any(axis=-1).mean() > 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hand_stays_with_what_it_holds_in_the_air(seed: int) -> None:
+    _, state = start("basketball", "basketball", 1)
+    video = human_video(state, "basketball", seed, frames=4, image_size=32)
+    ball = video.landmarks_m[-1, 0]
+    assert np.linalg.norm(video.hand_positions_m[-1] - ball) < 0.05
 
 
 def test_demonstrator_that_cannot_succeed_says_so() -> None:

@@ -31,11 +31,12 @@ def run_expert(world: World, task: str, ticks: int = 40) -> None:
         world.step(*world.expert_action())
 
 
-def test_same_seed_and_actions_give_identical_states() -> None:
+@pytest.mark.parametrize("scene", SCENES)
+def test_same_seed_and_actions_give_identical_states(scene: str) -> None:
     actions = np.random.default_rng(0).uniform(-0.05, 0.05, (6, 3))
     states = []
     for _ in range(2):
-        world = World("coffee", 11)
+        world = World(scene, 11)
         for i, action in enumerate(actions):
             world.step(action, float(i > 3))
         states.append(world.get_state())
@@ -81,8 +82,9 @@ def test_each_thread_may_use_its_own_world() -> None:
         np.testing.assert_array_equal(image, expected)
 
 
-def test_seeds_differ() -> None:
-    assert World("coffee", 1).get_state() != World("coffee", 2).get_state()
+@pytest.mark.parametrize("scene", SCENES)
+def test_seeds_differ(scene: str) -> None:
+    assert World(scene, 1).get_state() != World(scene, 2).get_state()
 
 
 def test_state_round_trip_continues_identically() -> None:
@@ -196,6 +198,31 @@ def test_going_to_the_reset_pose_keeps_the_mug_and_reaches_the_pose() -> None:
     assert np.linalg.norm(world.kin.object_m - mug) < 0.03
     assert np.linalg.norm(world.kin.hand_m - rest) < 0.02
     assert world.observe().gripper_opening > 0.95
+
+
+def test_a_mug_that_was_never_at_the_machine_cannot_be_pulled_away_from_it() -> None:
+    world = World("coffee", 8)
+    mug = world.kin.object_qpos
+    assert mug is not None
+    world.physics.data.qpos[mug : mug + 3] = world.variation.pull_goal_m
+    world.physics.forward()
+    world.begin_stage("coffee-pull")
+    world.hold()
+    assert not world.success()
+    assert not world.success_once
+
+
+@pytest.mark.parametrize(
+    ("scene", "task"),
+    [("basketball", "basketball"), ("shelf", "shelf-place"), ("hammer", "hammer")],
+)
+def test_a_held_thing_is_let_go_on_the_way_to_the_reset_pose(scene: str, task: str) -> None:
+    world = World(scene, 8)
+    rest = world.kin.hand_m
+    run_expert(world, task)
+    world.go_to_reset_pose()
+    assert np.linalg.norm(world.kin.hand_m - rest) < 0.02
+    assert np.linalg.norm(world.kin.object_m - world.kin.tool_m) > 0.1
 
 
 def test_replaying_the_experts_actions_succeeds() -> None:
