@@ -2,6 +2,7 @@
 # make up     start the whole system and keep it up (HTTP on port 8000)
 # make test   everything that must pass
 # make check  format, lint, types, import contracts, stub diff, deploy files, tests
+# make learn-smoke  the whole road of learning on a toy size: data, training, export, evaluation
 # make clean  remove what the targets above made
 
 SHELL := bash
@@ -19,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-RUN_MEMBERS := libs/contracts[video] libs/servicekit[valkey] services/videogen[demonstrator] \
+RUN_MEMBERS := libs/contracts[video] libs/servicekit[valkey] services/videogen[demonstrator,learned] \
   services/policy[cpu] services/orchestrator robot_client[sim] sim demo
 DEV_MEMBERS := learning
 SOURCES := libs services robot_client sim learning demo benchmarks tests docs
@@ -33,7 +34,7 @@ EDITABLE := --config-settings editable_mode=compat
 
 .PHONY: help
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 # ---- installing: one stamp file per step, redone when its inputs change ------------------------
 
@@ -114,6 +115,19 @@ deploy-lint: $(VENV)/.dev.stamp
 
 test: install $(VENV)/.learn.stamp
 	python -m pytest
+
+# ---- learning ---------------------------------------------------------------------------------
+
+# Too little of everything to learn anything: every command runs and hands its work to the next.
+SMOKE := .data/learn-smoke
+.PHONY: learn-smoke
+learn-smoke: install $(VENV)/.learn.stamp
+	rm -rf $(SMOKE)
+	gen2act-data demos --tasks drawer-open,drawer-close --episodes 6 --out $(SMOKE)/demos
+	gen2act-train --data $(SMOKE)/demos --out $(SMOKE)/run --minutes 0.5
+	gen2act-export --run $(SMOKE)/run --out $(SMOKE)/bundle --data $(SMOKE)/demos --gate-steps 50
+	gen2act-eval suite --bundle $(SMOKE)/bundle --suite seen --only drawer-open,drawer-close \
+	  --video demonstrator shuffled --episodes 1 --out $(SMOKE)/eval
 
 # ---- keeping ----------------------------------------------------------------------------------
 
