@@ -19,7 +19,7 @@ from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.video import decode_mp4
 from gen2act_servicekit.redis import guard
 
-DEADLINE_S = 120.0  # of one video, queueing included
+DEADLINE_S = 300.0  # of one video, queueing included; the service has its own bound
 _ANSWER_S = 10.0  # of everything that is answered at once
 _STORE_TIMEOUT_S = 5.0
 
@@ -43,7 +43,7 @@ class VideoService:
     """
 
     def __init__(self, address: str, redis_url: str) -> None:
-        self._address = address
+        self.address = address
         self._channel = grpc.insecure_channel(address)
         # The generated types know asyncio channels only; the stub takes either.
         self._stub: Any = pb.videogen_grpc.VideoGenerationStub(cast(Any, self._channel))
@@ -71,7 +71,7 @@ class VideoService:
         """Whether the backend can be asked; to be called before hours are spent.
 
         Raises:
-            PeerUnavailable: no service at the address, or the backend is not ready.
+            PeerUnavailable: no service at the address, or the backend is not enabled or ready.
             UnknownBackend: the service has no such backend; names those it has.
             StoreUnavailable: Redis cannot be reached.
         """
@@ -81,20 +81,20 @@ class VideoService:
             failure = from_rpc_error(error)
             if isinstance(failure, PeerUnavailable):
                 raise PeerUnavailable(
-                    f"no videogen service at {self._address}, which --video {backend} needs; start "
+                    f"no videogen service at {self.address}, which --video {backend} needs; start "
                     f"one (make up, with GEN2ACT_VIDEO_BACKENDS={backend}) or name its address"
                 ) from error
             raise failure from error
         known = {each.name: each for each in reply.backends}
         if backend not in known:
             raise UnknownBackend(
-                f"unknown or disabled backend {backend!r}; the service at {self._address} has: "
+                f"unknown backend {backend!r}; the service at {self.address} has: "
                 f"{', '.join(known)}"
             )
         if not known[backend].available:
             raise PeerUnavailable(
-                f"backend {backend!r} at {self._address} is not available now; it needs "
-                f"{known[backend].requires}"
+                f"backend {backend!r} at {self.address} is not enabled "
+                f"(GEN2ACT_VIDEO_BACKENDS) or not ready; it needs {known[backend].requires}"
             )
         with guard():
             self._redis.ping()
@@ -138,13 +138,13 @@ class VideoService:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         if result is None:
-            raise PeerUnavailable(f"the videogen service at {self._address} ended without a video")
+            raise PeerUnavailable(f"the videogen service at {self.address} ended without a video")
         with guard():
             data = self._redis.get(video_key(result.video_id))
         if not isinstance(data, bytes):
             raise VideoExpired(
                 f"video {result.video_id} is not in this Redis; is it the one that the service at "
-                f"{self._address} uses?"
+                f"{self.address} uses?"
             )
         pictures, fps = decode_mp4(data)
         made = result.provenance

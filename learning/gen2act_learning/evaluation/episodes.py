@@ -111,7 +111,13 @@ class Evaluator:
         if watch is not None:
             watch(StagePictures(task, video.frames, made.frames))
         return StageResult(
-            task, made.success, made.success_once, made.terminated, made.ticks, shown=video.task
+            task,
+            made.success,
+            made.success_once,
+            made.terminated,
+            made.ticks,
+            shown=video.task,
+            made_by=video.made_by,
         )
 
 

@@ -27,6 +27,7 @@ class StageResult:
     terminated: bool  # by the policy's own terminate, not by the tick budget
     ticks: int
     shown: str = ""  # the task in the human video; empty where there was none
+    made_by: str = ""  # what made that video
     reason: str = ""  # why the stage was not run
 
 

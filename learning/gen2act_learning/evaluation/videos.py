@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from gen2act_contracts.errors import GenerationFailed
+from gen2act_contracts.errors import BackendRequires, GenerationFailed
 from gen2act_sim import SCENES, TASKS, DemonstrationFailed, World, human_video
 
 from ..video_service import VideoService
@@ -71,6 +71,8 @@ class FromService:
             made = self._service.generate(
                 self._backend, instruction, world.observe().image, seed, state=world.get_state()
             )
+        except BackendRequires:
+            raise  # of every scene, not of this one
         except GenerationFailed as error:
             raise NoVideo(str(error)) from error
         return ShownVideo(made.frames, task, f"{made.backend} {made.model}")
