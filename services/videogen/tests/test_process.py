@@ -8,11 +8,14 @@ import signal
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
+from fake_http import FakeHttp, Script, as_json
 
-from gen2act_contracts import pb
+from gen2act_contracts import frames, pb
 from gen2act_servicekit.grpc_client import channel
 from gen2act_servicekit.testing import LocalRedis, eventually, free_port
+from gen2act_videogen.testing import scene_picture
 
 pytest.importorskip("gen2act_sim", reason="the simulator is not installed")
 
@@ -95,3 +98,38 @@ async def test_however_it_ends_no_worker_is_left(
             lambda: not any(running(worker) for worker in workers), what="workers ended"
         )
         await drained
+
+
+async def test_a_key_stands_in_no_log_however_much_is_logged(tmp_path: Path) -> None:
+    key, port = "sk-very-secret", free_port()
+    refused = as_json({"error": f"wrong key {key}"}, 401)
+    async with FakeHttp(Script({"POST /v1/videos": refused})) as engine:
+        with LocalRedis(tmp_path) as redis:
+            process = await launch(
+                PORT=str(port),
+                METRICS_PORT="0",
+                REDIS_URL=redis.url,
+                LOG_LEVEL="debug",
+                VIDEO_BACKENDS="openai-videos",
+                ENGINE_BASE_URL=f"{engine.url}/v1",
+                ENGINE_API_KEY=key,
+            )
+            assert process.stderr is not None
+            logged = asyncio.create_task(process.stderr.read())
+            image = frames.encode_raw(frames.Frame(scene_picture()))
+            scene = pb.common.SceneFrame(image=image)
+            async with channel(f"127.0.0.1:{port}") as connection:
+                call = pb.videogen_grpc.VideoGenerationStub(connection).Generate(
+                    pb.videogen.GenerateRequest(task="open the drawer", scene=scene),
+                    timeout=60,
+                    wait_for_ready=True,
+                )
+                with pytest.raises(grpc.aio.AioRpcError, match="refuses our key") as failure:
+                    async for _ in call:
+                        pass
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    assert engine.requests[0].headers["authorization"] == f"Bearer {key}"
+    text = (await logged).decode()
+    assert "backend_failed" in text
+    assert key not in text + str(failure.value)
