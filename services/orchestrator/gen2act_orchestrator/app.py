@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from gen2act_contracts.pb import robot, robot_grpc
+from gen2act_orchestrator.adapters.likeness import PictureLikeness
 from gen2act_orchestrator.adapters.meter import PrometheusMeter
 from gen2act_orchestrator.adapters.peers import GrpcPolicy, GrpcVideoGenerator
 from gen2act_orchestrator.adapters.planners import LlmPlanner, OfflinePlanner
@@ -107,6 +108,7 @@ async def orchestrator(
             artefacts=artefacts,
             videos=GrpcVideoGenerator(videogen),
             policy=policy,
+            likeness=PictureLikeness(),
             meter=PrometheusMeter(registry),
             clock=time.time,
             settings=run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gen2act_orchestrator.adapters.planners import LlmSettings
+from gen2act_orchestrator.domain.foresight import Foresight
 from gen2act_orchestrator.domain.task import Limits
 from gen2act_orchestrator.service.patience import Patience
 from gen2act_orchestrator.service.settings import RunSettings
@@ -34,6 +35,15 @@ class OrchestratorSettings(ServiceSettings):
     max_restarts: int = Field(default=3, ge=0, le=100, description="of one stage")
     gate_threshold: float = Field(default=0.5, gt=0, le=1)
     gate_consecutive: int = Field(default=2, ge=1, le=100)
+    speculate: bool = Field(
+        default=False, description="begin the next stage's video when a stage is likely over"
+    )
+    speculate_change: float = Field(
+        default=Foresight.largest_change,
+        ge=0,
+        le=1,
+        description="share of the picture that may differ after the reset for it to be used",
+    )
     max_ticks: int = Field(default=60, ge=1, le=600, description="of a stage, unless a task says")
     budget_fails_task: bool = Field(
         default=True, description="false: go on to the next stage; the task fails at its end"
@@ -80,6 +90,7 @@ class OrchestratorSettings(ServiceSettings):
             limits=Limits(self.max_restarts, self.robot_wait_s, self.budget_fails_task),
             gate_threshold=self.gate_threshold,
             gate_consecutive=self.gate_consecutive,
+            foresight=Foresight(self.speculate, self.speculate_change),
             store_patience=Patience(total_s=self.store_patience_s),
             peer_patience=Patience(total_s=self.peer_patience_s),
             generate_s=self.generate_s,

@@ -199,13 +199,14 @@ class GrpcRobotLink:
 
 
 async def _tick(report: robot.TickReport) -> Tick:
+    jpeg = await _jpeg(report.image)
     return Tick(
         attempt_id=report.stage_id,
         number=report.tick,
         terminate_probability=report.terminate_probability,
         loop_ms=report.loop_ms,
         held=report.held,
-        jpeg=await _jpeg(report.image),
+        seen=None if jpeg is None else Scene(common.SceneFrame(image=report.image), jpeg),
     )
 
 

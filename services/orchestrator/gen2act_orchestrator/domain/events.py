@@ -10,13 +10,14 @@ Detail: TypeAlias = str | int | float | bool | list[str] | None
 # Progress within a state. All other events are transitions and are written with the task.
 VIDEO_PROGRESS = "video.progress"
 TICK = "stage.tick"
+VIDEO_SPECULATED = "video.speculated"  # a video begun before its scene: used, or thrown away
 
 
 @dataclass(frozen=True)
 class Event:
     """One event of one task; its id is given by the store."""
 
-    type: str  # "task.<status>", "stage.<status>", "stage.restarted", VIDEO_PROGRESS or TICK
+    type: str  # "task.<status>", "stage.<status>", "stage.restarted", or one of the three above
     at: float  # [s, Unix]
     stage: int | None = None  # number of the stage, from 0
     data: dict[str, Detail] = field(default_factory=dict)

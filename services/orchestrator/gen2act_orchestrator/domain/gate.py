@@ -48,6 +48,11 @@ class StageGate:
         self._last_tick = -1
         self.ticks = 0  # ticks counted
 
+    @property
+    def likely_over(self) -> bool:
+        """The newest tick was sure of the end; one that is not may still follow."""
+        return self._streak > 0
+
     def observe(
         self, tick: int, terminate_probability: float, *, held: bool = False
     ) -> EndReason | None:

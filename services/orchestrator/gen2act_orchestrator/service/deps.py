@@ -8,6 +8,7 @@ from typing import Protocol
 from gen2act_orchestrator.service.ports import (
     ArtefactStore,
     Clock,
+    Likeness,
     Policy,
     RobotStore,
     TaskStore,
@@ -41,6 +42,7 @@ class Deps:
     artefacts: ArtefactStore
     videos: VideoGenerator
     policy: Policy
+    likeness: Likeness
     meter: Meter
     clock: Clock
     settings: RunSettings

@@ -161,6 +161,12 @@ class VideoGenerator(Protocol):
     ) -> Video: ...
 
 
+class Likeness(Protocol):
+    async def changed(self, before: Scene, after: Scene) -> float:
+        """Share of the picture that is clearly different, 0 to 1. Raises InvalidImage."""
+        ...
+
+
 class Policy(Protocol):
     async def spec(self, *, deadline_s: float) -> ActionSpec:
         """What the served model's actions mean.

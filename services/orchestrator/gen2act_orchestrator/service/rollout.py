@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gen2act_contracts.errors import (
@@ -23,7 +24,7 @@ from gen2act_orchestrator.service.deps import Deps
 from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ports import RobotLink
 from gen2act_orchestrator.service.recorder import Recorder
-from gen2act_orchestrator.service.values import Ended, Tick
+from gen2act_orchestrator.service.values import Ended, Scene, Tick
 from gen2act_orchestrator.service.watch import TaskWatch
 
 
@@ -38,10 +39,19 @@ class RolloutOutcome:
 
 
 class RolloutRun:
-    """Runs the rollout of one attempt of a stage on one robot."""
+    """Runs the rollout of one attempt of a stage on one robot.
+
+    `on_likely_over` is told what the robot saw at every tick that was sure of the end.
+    """
 
     def __init__(
-        self, deps: Deps, link: RobotLink, watch: TaskWatch, recorder: Recorder, stage: Stage
+        self,
+        deps: Deps,
+        link: RobotLink,
+        watch: TaskWatch,
+        recorder: Recorder,
+        stage: Stage,
+        on_likely_over: Callable[[Scene], None],
     ) -> None:
         self._deps = deps
         self._settings = deps.settings
@@ -49,6 +59,7 @@ class RolloutRun:
         self._watch = watch
         self._recorder = recorder
         self._stage = stage
+        self._on_likely_over = on_likely_over
 
     async def run(
         self, task_id: str, goal_id: str, spec: ActionSpec, max_ticks: int
@@ -101,6 +112,8 @@ class RolloutRun:
                 return _reason(report), report
             self._record(report)
             decision = gate.observe(report.number, report.terminate_probability, held=report.held)
+            if gate.likely_over and report.seen is not None:
+                self._on_likely_over(report.seen)
             if decision is not None:
                 return decision, None
 
@@ -144,7 +157,7 @@ class RolloutRun:
                 "held": tick.held,
             },
         )
-        self._recorder.add(event, tick.jpeg)
+        self._recorder.add(event, None if tick.seen is None else tick.seen.jpeg)
 
 
 def _reason(ended: Ended) -> EndReason:

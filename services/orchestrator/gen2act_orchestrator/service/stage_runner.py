@@ -17,9 +17,10 @@ from gen2act_orchestrator.domain.stage import Stage, Video
 from gen2act_orchestrator.service.deps import Deps
 from gen2act_orchestrator.service.ledger import Ledger
 from gen2act_orchestrator.service.patience import outlast
-from gen2act_orchestrator.service.ports import RobotLink
+from gen2act_orchestrator.service.ports import OnProgress, RobotLink
 from gen2act_orchestrator.service.recorder import Recorder
 from gen2act_orchestrator.service.rollout import RolloutRun
+from gen2act_orchestrator.service.speculation import Speculation
 from gen2act_orchestrator.service.values import Generation, Scene
 from gen2act_orchestrator.service.watch import TaskWatch
 
@@ -35,12 +36,20 @@ class StageRunner:
         LedgerLost, TaskTaken: see `Ledger`.
     """
 
-    def __init__(self, deps: Deps, link: RobotLink, ledger: Ledger, watch: TaskWatch) -> None:
+    def __init__(
+        self,
+        deps: Deps,
+        link: RobotLink,
+        ledger: Ledger,
+        watch: TaskWatch,
+        speculation: Speculation,
+    ) -> None:
         self._deps = deps
         self._settings = deps.settings
         self._link = link
         self._ledger = ledger
         self._watch = watch
+        self._speculation = speculation
 
     async def run(self) -> None:
         deps, ledger, lease_id = self._deps, self._ledger, self._link.lease_id
@@ -57,7 +66,10 @@ class StageRunner:
                 lambda task: transitions.scene_captured(task, lease_id, deps.clock())
             )
             with self._timed("imagine"):
-                video = await self._imagine(stage, scene, recorder)
+                video = await self._speculation.take(stage, scene, recorder)
+                if video is None:
+                    tell = self._teller(stage, recorder)
+                    video = await self._imagine(stage, scene, stage.attempts - 1, tell)
             await ledger.write(
                 lambda task: transitions.imagined(task, lease_id, video, deps.clock())
             )
@@ -71,7 +83,7 @@ class StageRunner:
                 lambda task: transitions.prepared(task, lease_id, goal_id, deps.clock())
             )
             with self._timed("rollout"):
-                rollout = RolloutRun(deps, self._link, self._watch, recorder, stage)
+                rollout = RolloutRun(deps, self._link, self._watch, recorder, stage, self._foresee)
                 outcome = await rollout.run(ledger.task.id, goal_id, spec, ledger.task.max_ticks)
         deps.meter.recordings_dropped(recorder.dropped)
         if outcome.last_jpeg is not None:
@@ -115,16 +127,37 @@ class StageRunner:
         await self._keep(self._deps.artefacts.put_first(task.id, stage.index, scene.jpeg))
         return scene
 
-    async def _imagine(self, stage: Stage, scene: Scene, recorder: Recorder) -> Video:
+    def _foresee(self, scene: Scene) -> None:
+        """The stage is likely over: begin the next one's video from what the robot sees."""
+        stages, coming = self._ledger.task.stages, self._ledger.stage.index + 1
+        if coming < len(stages):
+            self._speculation.begin(
+                stages[coming],
+                scene,
+                lambda stage, seen: self._imagine(stage, seen, 0, lambda *_: None),
+            )
+
+    async def _imagine(
+        self, stage: Stage, scene: Scene, restarts: int, on_progress: OnProgress
+    ) -> Video:
         """A human video of the stage. The video service tries the seeds that follow this one."""
         request = Generation(
             task=stage.task,
             scene=scene,
-            seed=(stage.seed + 100 * (stage.attempts - 1)) % 2**63,
+            seed=(stage.seed + 100 * restarts) % 2**63,
             backend=self._ledger.task.backend,
             source_video_id=stage.source_video_id,
             request_id=stage.attempt_id,
         )
+        return await outlast(
+            lambda: self._deps.videos.generate(
+                request, on_progress, deadline_s=self._settings.generate_s
+            ),
+            self._settings.peer_patience,
+        )
+
+    def _teller(self, stage: Stage, recorder: Recorder) -> OnProgress:
+        """Notes the progress of a video in the task's events, now and then."""
         told_at = 0.0
         told = ""
 
@@ -137,12 +170,7 @@ class StageRunner:
                 data: dict[str, Detail] = {"fraction": round(fraction, 3), "phase": phase[:160]}
                 recorder.add(Event(VIDEO_PROGRESS, self._deps.clock(), stage.index, data))
 
-        return await outlast(
-            lambda: self._deps.videos.generate(
-                request, on_progress, deadline_s=self._settings.generate_s
-            ),
-            self._settings.peer_patience,
-        )
+        return on_progress
 
     async def _keep(self, writing: Awaitable[None]) -> None:
         """Store a picture for people. A task does not fail for want of one."""

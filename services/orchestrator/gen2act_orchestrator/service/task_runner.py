@@ -27,6 +27,7 @@ from gen2act_orchestrator.service.ending import end
 from gen2act_orchestrator.service.ledger import Ledger, LedgerLost, TaskTaken
 from gen2act_orchestrator.service.patience import PatienceOver
 from gen2act_orchestrator.service.ports import RobotLink
+from gen2act_orchestrator.service.speculation import Speculation
 from gen2act_orchestrator.service.stage_runner import StageRunner
 from gen2act_orchestrator.service.watch import TaskWatch
 
@@ -50,6 +51,7 @@ class TaskRunner:
         self._link = link
         self._ledger = Ledger(deps, task, link.lease_id)
         self._watch = TaskWatch(deps.tasks, task.id)
+        self._speculation = Speculation(deps)
 
     async def run(self) -> None:
         """Until the task is over, the robot is lost or stopped, or the user cancels.
@@ -81,6 +83,7 @@ class TaskRunner:
             await self._hand_back(Failure("DRAINING", "the orchestrator was shut down"))
             raise
         finally:
+            await self._speculation.drop()
             await end(following, *interrupts)
             structlog.contextvars.unbind_contextvars("task_id", "stage_id")
 
@@ -88,7 +91,9 @@ class TaskRunner:
         """All stages that are left. Returns when the task is over or no longer ours."""
         while self._ledger.is_running:
             try:
-                await StageRunner(self._deps, self._link, self._ledger, self._watch).run()
+                await StageRunner(
+                    self._deps, self._link, self._ledger, self._watch, self._speculation
+                ).run()
             except LedgerLost as error:
                 _log.error("the store stayed away; the task waits for it", error=str(error))
                 await self._rest("the store is away")

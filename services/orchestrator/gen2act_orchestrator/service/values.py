@@ -25,7 +25,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Scene:
-    """The scene without the arm, as sent by the robot."""
+    """The scene as a robot sees it; without the arm when it was captured at the reset pose."""
 
     frame: common.SceneFrame  # handed to the video service unopened
     jpeg: bytes  # the same picture, for people
@@ -40,7 +40,7 @@ class Tick:
     terminate_probability: float  # 0 to 1
     loop_ms: float  # [ms] capture to action applied
     held: bool
-    jpeg: bytes | None = None
+    seen: Scene | None = None  # None: the robot sent no picture that can be read
 
 
 @dataclass(frozen=True)

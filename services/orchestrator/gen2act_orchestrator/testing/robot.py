@@ -50,6 +50,7 @@ class FakeRobot:
     tick_s: float = 0.005
     verdict: bool = True
     scene: Callable[[], common.Image] = picture
+    sees: Callable[[int], common.Image] = lambda tick: picture(min(250, 50 + 5 * tick))
     refusals: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     ends_with: list[str] = field(default_factory=list)
     heartbeats: bool = True
@@ -66,6 +67,11 @@ class FakeRobot:
         self.ticks = 0  # of the present rollout
         self._outbox: asyncio.Queue[robot.RobotMessage | None] = asyncio.Queue()
         self._rollout: asyncio.Task[None] | None = None
+
+    def terminates(self, tick: int) -> float:
+        """The terminate probability at a tick."""
+        done = self.ticks_to_done is not None and tick >= self.ticks_to_done
+        return 0.9 if done else 0.1
 
     def told(self, kind: str) -> list[robot.RobotCommand]:
         """The commands of one kind so far."""
@@ -176,12 +182,11 @@ class FakeRobot:
             await asyncio.sleep(self.tick_s)
             await self.moving.wait()
             await self.ticking.wait()
-            done = self.ticks_to_done is not None and self.ticks >= self.ticks_to_done
             tick = robot.TickReport(
                 stage_id=start.stage_id,
                 tick=self.ticks,
-                terminate_probability=0.9 if done else 0.1,
-                image=picture(level=min(250, 50 + 5 * self.ticks)),
+                terminate_probability=self.terminates(self.ticks),
+                image=self.sees(self.ticks),
                 loop_ms=4.0,
             )
             self._outbox.put_nowait(robot.RobotMessage(tick=tick))
