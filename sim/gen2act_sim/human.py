@@ -45,7 +45,7 @@ def finger_offset(task: str) -> tuple[F64, bool]:
 
 
 # Without the hand these would not stay as they are: a thing falls, a button comes out again.
-_STAYS = {
+HAND_STAYS = {
     *("basketball", "shelf-place", "hammer", "assembly"),
     *("coffee-button", "button-press", "button-press-topdown"),
 }
@@ -169,7 +169,7 @@ def human_video(
     away = 0.45 * style.forearm + np.array([-0.1, -0.1, 0.1])
     progress = np.linspace(0.0, 1.0, frames)
     outside = np.clip(1.0 - progress / arrive, 0.0, 1.0) ** 1.5
-    if leave and task not in _STAYS:
+    if leave and task not in HAND_STAYS:
         # Rise and back off once the task is done; never in the way of what was shown.
         outside = outside + 0.5 * np.clip((progress - 1.0 + leave) / leave, 0.0, 1.0)
 
