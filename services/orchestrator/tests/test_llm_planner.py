@@ -126,3 +126,15 @@ async def test_the_key_is_in_no_error_and_no_log(answer: httpx.Response) -> None
     with structlog.testing.capture_logs() as logged, pytest.raises(Gen2ActError) as failed:
         await plan(Host(*[answer] * 3))
     assert KEY not in repr(failed.value) + repr(logged) + repr(LlmSettings("", "", SecretStr(KEY)))
+
+
+@pytest.mark.parametrize("asked", ["Wed, 21 Oct 2026 07:28:00 GMT", "nan", "-3"])
+async def test_a_pause_that_cannot_be_read_is_not_waited_for(asked: str) -> None:
+    busy = httpx.Response(429, headers={"Retry-After": asked})
+    assert await plan(Host(busy, completion({"steps": ["open the drawer"]})))
+
+
+async def test_a_pause_longer_than_our_patience_ends_in_a_clear_error() -> None:
+    host = Host(httpx.Response(429, headers={"Retry-After": "3600"}))
+    with pytest.raises(PlannerUnavailable, match="left alone for 3600 s"):
+        await plan(host)

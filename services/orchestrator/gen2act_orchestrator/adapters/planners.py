@@ -23,6 +23,7 @@ from gen2act_orchestrator.domain.instruction import MAX_STAGE_CHARS, MAX_STAGES,
 _log = structlog.get_logger(__name__)
 
 _MAX_ANSWER = 64 * 1024  # bytes
+_MAX_REFUSAL = 300  # characters of its words that the user is told
 _MAX_QUOTED = 2000  # characters of a wrong answer sent back to the model
 _PROMPT = f"""You split an instruction for a robot arm at a table into stages.
 Each stage is one motion with one object, as a short imperative with a verb first, for example
@@ -127,7 +128,8 @@ class LlmPlanner:
                 if last or not error.metadata.get("again"):
                     raise
                 _log.warning("planner not reached", attempt=attempt, error=error.message)
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                asked_s = float(error.metadata.get("retry_after_s", 0.0))
+                await asyncio.sleep(max(asked_s, pause_s * random.uniform(0.5, 1.0)))
                 pause_s *= 2
         raise AssertionError("attempts is at least 1")
 
@@ -150,7 +152,7 @@ class LlmPlanner:
                 self._client.stream("POST", url, json=body, headers=headers) as response,
             ):
                 if not response.is_success:
-                    raise _refused(response.status_code)
+                    raise _refused(response, self._settings.timeout_s)
                 raw = b""
                 async for chunk in response.aiter_bytes():
                     raw += chunk
@@ -165,8 +167,9 @@ class LlmPlanner:
         return _steps(raw)
 
 
-def _refused(status: int) -> PlannerUnavailable:
+def _refused(response: httpx.Response, longest_s: float) -> PlannerUnavailable:
     # The body stays out of it: hosts repeat parts of the key in it.
+    status = response.status_code
     if status in (401, 403):
         return PlannerUnavailable(
             f"the language model refused our key (HTTP {status}); check GEN2ACT_LLM_API_KEY"
@@ -178,20 +181,36 @@ def _refused(status: int) -> PlannerUnavailable:
         )
     message = f"the language model answered with HTTP {status}"
     if status == 429 or status >= 500:
-        return PlannerUnavailable(message, again="yes")
+        wait_s = _retry_after_s(response)
+        if wait_s > longest_s:
+            return PlannerUnavailable(f"{message} and asks to be left alone for {wait_s:.0f} s")
+        return PlannerUnavailable(message, again="yes", retry_after_s=str(wait_s))
     return PlannerUnavailable(message)
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """[s] that the host asks us to wait; 0 if it does not say, or says it as a date."""
+    try:
+        asked_s = float(response.headers.get("Retry-After", "0"))
+    except ValueError:
+        return 0.0
+    return asked_s if asked_s > 0 else 0.0  # NaN is not
 
 
 def _steps(raw: bytes) -> tuple[str, ...]:
     """The plan in a chat completion.
 
     Raises:
+        PlanningFailed: the model declined; asking again would not change its mind.
         _WrongAnswer: anything else.
     """
     try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError) as error:
+        message = json.loads(raw)["choices"][0]["message"]
+        content, refusal = message["content"], message.get("refusal")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _WrongAnswer("", "the answer is no chat completion") from error
+    if isinstance(refusal, str) and refusal:
+        raise PlanningFailed(f"the language model declined to plan this: {refusal[:_MAX_REFUSAL]}")
     if not isinstance(content, str):
         raise _WrongAnswer("", "the message has no text")
     try:
