@@ -33,22 +33,18 @@ def demo(output: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 @pytest.fixture(scope="module")
-def button(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One demo with the shipped policy, its pictures and what it printed.
-
-    The button is what that policy is good at; how often whole activities succeed is measured over
-    many seeds (docs/results), not tested on one.
-    """
+def coffee(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One demo of all three stages with the shipped policy, its pictures and what it printed."""
     output = tmp_path_factory.mktemp("demo")
-    finished = demo(output, "--activity", "press the coffee machine button", "--seed", "100")
+    finished = demo(output, "--activity", "make coffee", "--seed", "100")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return output, finished.stdout
 
 
-def test_words_become_motion_that_the_simulator_approves(button: tuple[Path, str]) -> None:
-    _, said = button
+def test_words_become_motion_that_the_simulator_approves(coffee: tuple[Path, str]) -> None:
+    _, said = coffee
     assert "every stage succeeded" in said
-    assert said.count("simulator: success") == 1
+    assert said.count("simulator: success") == 3
 
 
 def test_a_policy_that_misses_fails_the_demo(tmp_path: Path) -> None:
@@ -60,17 +56,18 @@ def test_a_policy_that_misses_fails_the_demo(tmp_path: Path) -> None:
     assert "every stage succeeded" not in finished.stdout.replace("NOT every stage succeeded", "")
 
 
-def test_pictures_show_the_stage(button: tuple[Path, str]) -> None:
-    output, _ = button
+def test_pictures_show_the_stages(coffee: tuple[Path, str]) -> None:
+    output, _ = coffee
     frames, fps = decode_mp4((output / "side-by-side.mp4").read_bytes())
     assert len(frames) / fps > 3
     assert frames.std(axis=0).max() > 20  # something moves
-    with Image.open(output / "stage-1.png") as sheet:
-        assert sheet.size[0] > 1000
+    for number in (1, 2, 3):
+        with Image.open(output / f"stage-{number}.png") as sheet:
+            assert sheet.size[0] > 1000
 
 
-def test_all_processes_are_gone_afterwards(button: tuple[Path, str]) -> None:
-    output, _ = button
+def test_all_processes_are_gone_afterwards(coffee: tuple[Path, str]) -> None:
+    output, _ = coffee
     assert not left_behind(output)
 
 
