@@ -65,7 +65,9 @@ async def test_every_task_gives_a_video_that_passes_the_gate(backend: Demonstrat
 
 
 async def test_another_scene_s_video_is_refused(backend: DemonstratorBackend) -> None:
-    scenes = {scene: tasks[0] for scene, tasks in gen2act_sim.SCENES.items()}
+    # Of those that are an empty table but for small things one is enough; see the gate's table.
+    small = {"basketball", "assembly"}
+    scenes = {s: tasks[0] for s, tasks in gen2act_sim.SCENES.items() if s not in small}
     requests = {
         scene: a_scene(scene, 5, gen2act_sim.TASKS[task].instruction)
         for scene, task in scenes.items()
