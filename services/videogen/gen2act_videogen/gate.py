@@ -1,8 +1,8 @@
 """The sanity gate: what a video must show before a robot may move after it.
 
 Three measures on 28x28 thumbnails, where codec noise, texture and a model's blur average out.
-Measured with the simulator (165 demonstrator videos of 11 tasks, 36 chained stages; "another scene"
-on all pairs of 12 scenes, 3 seeds each; the robot's arm is in the scene image and not in the video):
+Measured with the simulator (165 demonstrator videos of 11 tasks, 36 chained stages; another scene:
+all pairs of 12 scenes, 3 seeds each; the robot's arm is in the scene image and not in the video):
 
     share of the first frame that differs from the scene        min     median  max
       this scene, first stage                                   0.055   0.055   0.055
