@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -35,7 +34,7 @@ class ImaginedVideo:
 
 
 class VideoService:
-    """A blocking client, for one thread. Close it, or use it as a context manager.
+    """A blocking client, for one thread; to be closed.
 
     Args:
         address: host:port of the service.
@@ -55,17 +54,6 @@ class VideoService:
         """Ends both connections."""
         self._channel.close()
         self._redis.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def check(self, backend: str) -> None:
         """Whether the backend can be asked; to be called before hours are spent.

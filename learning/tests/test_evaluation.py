@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gen2act_contracts.errors import BundleInvalid, SpecMismatch
 from gen2act_contracts.spec import ActionChunk
 from gen2act_contracts.video import decode_mp4
 from gen2act_learning.evaluation import cli, looks, suites
-from gen2act_learning.evaluation.episodes import EXPERT, Evaluator, Job
+from gen2act_learning.evaluation.episodes import EXPERT, Evaluator, Job, Setup
 from gen2act_learning.evaluation.errors import (
     EpisodeFailed,
     NoVideo,
@@ -315,18 +316,20 @@ def command(bundle, out, *more: str) -> list[str]:
 
 
 def test_two_processes_find_what_one_finds_and_a_second_call_runs_nothing(bundle, tmp_path, capsys):
-    one, two = tmp_path / "1" / "out", tmp_path / "2" / "out"
-    more = ["--episodes", "1", "--video", "demonstrator", "shuffled"]
-    assert cli.main(command(bundle, one, *more)) == 0
-    assert cli.main(command(bundle, two, *more, "--workers", "2")) == 0
-    reports = [json.loads((out / "report.json").read_text()) for out in (one, two)]
-    assert reports[0]["videos"] == reports[1]["videos"]
-    assert (one / "chart.png").read_bytes().startswith(b"\x89PNG")
+    out = tmp_path / "eval" / "out"
+    line = command(bundle, out, "--episodes", "1", "--video", "demonstrator", "shuffled")
+    assert cli.main([*line, "--workers", "2"]) == 0
+    results = (out / "results.jsonl").read_text()
+    assert (out / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert "drawer-close" in (out / "report.md").read_text()
     capsys.readouterr()
-    lines = (one / "results.jsonl").read_text()
-    assert cli.main(command(bundle, one, *more)) == 0
+    assert cli.main(line) == 0
     assert "3 of 3 episodes are on disk already" in capsys.readouterr().out
-    assert (one / "results.jsonl").read_text() == lines
+    assert (out / "results.jsonl").read_text() == results
+
+    job = Job(DRAWER, "demonstrator", 100)
+    alone = Setup(bundle, max_ticks=2)().run(job)
+    assert json.loads(json.dumps(asdict(alone))) in [json.loads(x) for x in results.splitlines()]
 
 
 def test_nobody_answering_for_a_video_backend_says_what_to_start(bundle, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import grpc
@@ -84,7 +85,7 @@ def service(imagines: Imagines) -> Iterator[VideoService]:
     pb.videogen_grpc.add_VideoGenerationServicer_to_server(imagines, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with VideoService(f"127.0.0.1:{port}", imagines.redis_url) as client:
+    with closing(VideoService(f"127.0.0.1:{port}", imagines.redis_url)) as client:
         yield client
     server.stop(None).wait()
 
@@ -142,7 +143,7 @@ def test_backends_are_checked_beforehand(service: VideoService):
 
 def test_a_store_that_is_down_is_named_beforehand(service: VideoService, imagines: Imagines):
     with (
-        VideoService(service.address, f"redis://127.0.0.1:{free_port()}/0") as lost,
+        closing(VideoService(service.address, f"redis://127.0.0.1:{free_port()}/0")) as lost,
         pytest.raises(StoreUnavailable),
     ):
         lost.check("learned")

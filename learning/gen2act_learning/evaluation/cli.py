@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def run_suite(args: argparse.Namespace) -> None:
     videos = list(dict.fromkeys(args.video))
     for video in videos:
         if video not in (DEMONSTRATOR, SHUFFLED):
-            with VideoService(args.videogen, args.redis) as service:
+            with closing(VideoService(args.videogen, args.redis)) as service:
                 service.check(video)
     out = args.out or OUTPUT_ROOT / f"{suite.name}-{bundle.model_hash[:8]}"
     setup = Setup(args.bundle.resolve(), args.max_ticks, args.videogen, args.redis)

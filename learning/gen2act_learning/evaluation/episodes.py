@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gen2act_contracts.errors import Gen2ActError
@@ -78,29 +79,15 @@ class Evaluator:
         """
         try:
             if job.video == EXPERT:
-                stages = _expert_stages(job)
+                stages = _in_order(job, _expert_stage)
             else:
                 with look(job.case.look, TASKS[job.case.tasks[0]].scene, job.seed):
-                    stages = self._stages(job, watch)
+                    stages = _in_order(job, partial(self._stage, watch=watch))
         except (SimError, Gen2ActError) as error:
             raise EpisodeFailed(f"{job}: {error}") from error
         return EpisodeResult(job.case.id, job.video, job.seed, tuple(stages))
 
-    def _stages(self, job: Job, watch: Watch | None) -> list[StageResult]:
-        stages: list[StageResult] = []
-        world = _world(job)
-        try:
-            for task in job.case.tasks:
-                if stages:
-                    world.go_to_reset_pose()
-                stages.append(self._stage(world, task, job, watch))
-                if not stages[-1].success:
-                    break
-        finally:
-            world.close()
-        return stages
-
-    def _stage(self, world: World, task: str, job: Job, watch: Watch | None) -> StageResult:
+    def _stage(self, job: Job, world: World, task: str, watch: Watch | None) -> StageResult:
         if job.video not in self._sources:
             self._sources[job.video] = self.source(job.video)
         try:
@@ -121,28 +108,27 @@ class Evaluator:
         )
 
 
-def _world(job: Job) -> World:
-    world = World(TASKS[job.case.tasks[0]].scene, job.seed)
-    world.reset(job.case.tasks[0])
-    return world
-
-
-def _expert_stages(job: Job) -> list[StageResult]:
+def _in_order(job: Job, run: Callable[[Job, World, str], StageResult]) -> list[StageResult]:
+    """The stages up to the first that fails, without a reset between them."""
     stages: list[StageResult] = []
-    world = _world(job)
+    world = World(TASKS[job.case.tasks[0]].scene, job.seed)
     try:
+        world.reset(job.case.tasks[0])
         for task in job.case.tasks:
             if stages:
                 world.go_to_reset_pose()
-            demo = robot_demo(world, task, job.seed, noise=0.0)
-            ticks = int((~demo.terminate).sum())
-            done = bool(demo.terminate[-1])
-            stages.append(StageResult(task, demo.success, world.success_once, done, ticks))
-            if not demo.success:
+            stages.append(run(job, world, task))
+            if not stages[-1].success:
                 break
     finally:
         world.close()
     return stages
+
+
+def _expert_stage(job: Job, world: World, task: str) -> StageResult:
+    demo = robot_demo(world, task, job.seed, noise=0.0)
+    ticks = int((~demo.terminate).sum())
+    return StageResult(task, demo.success, world.success_once, bool(demo.terminate[-1]), ticks)
 
 
 @dataclass(frozen=True)

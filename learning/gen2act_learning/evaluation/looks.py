@@ -103,7 +103,6 @@ def _geoms(model: Any, *, room: bool) -> list[int]:
     for geom in range(model.ngeom):
         if model.geom_group[geom] != ROBOT_GROUP:
             body = model.body(int(model.geom_bodyid[geom])).name
-            # Objects without a body of their own hang on a named one, except in the room.
             if (body in _ROOM) == room:
                 found.append(geom)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -16,6 +17,8 @@ _evaluator: Evaluator | None = None  # of this worker process
 
 def _start(make: MakeEvaluator) -> None:
     global _evaluator
+    # Ctrl-C reaches the whole group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _evaluator = make()
 
 
