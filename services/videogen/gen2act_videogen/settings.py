@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -31,6 +32,9 @@ class VideogenSettings(ServiceSettings):
     )
     video_frames: int = Field(
         default=16, ge=16, le=128, description="frames of a video that is made here"
+    )
+    video_bundle: Path = Field(
+        default=Path("models/imagination"), description="`learned`: folder of the model bundle"
     )
     video_attempts: int = Field(
         default=3, ge=1, le=10, description="seeds tried with one backend before it has failed"

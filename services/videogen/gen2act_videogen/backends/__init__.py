@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gen2act_videogen.backend import VideoBackend
 from gen2act_videogen.backends.demonstrator import DemonstratorBackend
 from gen2act_videogen.backends.gemini_omni import GeminiOmniBackend
+from gen2act_videogen.backends.learned import LearnedBackend
 from gen2act_videogen.backends.openai_videos import OpenAIVideosBackend
 from gen2act_videogen.backends.recording import RecordingBackend
 from gen2act_videogen.store import VideoStore
@@ -33,6 +34,14 @@ BACKENDS: Mapping[str, Entry] = {
             workers=settings.max_concurrent,
             image_size=settings.video_size,
             frames=settings.video_frames,
+        ),
+    ),
+    "learned": Entry(
+        LearnedBackend.requires,
+        lambda settings, store: LearnedBackend(
+            settings.video_bundle,
+            frames=settings.video_frames,
+            image_size=settings.video_size,
         ),
     ),
     "openai-videos": Entry(
