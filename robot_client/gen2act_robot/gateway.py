@@ -135,12 +135,14 @@ class GatewaySession:
                     raise  # the same hello would be refused for ever
                 refused = 0
                 pause_s = self._backoff.next_s()
+                away = isinstance(error, PeerUnavailable)
                 _log.warning(
-                    "orchestrator at %s: %s; holding, again in %.1f s",
+                    "%s at %s; holding, again in %.1f s",
+                    "no orchestrator answers" if away else f"{error}, said the orchestrator",
                     self._address,
-                    error,
                     pause_s,
                 )
+                _log.debug("it was: %s", error)  # for an absent peer, gRPC's own words
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await stop.wait()

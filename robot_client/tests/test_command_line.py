@@ -112,7 +112,7 @@ async def test_ctrl_c_in_a_rollout_leaves_the_robot_holding(
         process = await start(
             orchestrator.address,
             *("--robot", "traced_arm:Traced", "--driver-option", f"trace={trace}"),
-            *("--policy", policy.address, "--period-s", "0.01"),
+            *("--policy", policy.address, "--period-s", "0.1"),
             path=str(tmp_path),
         )
         try:
