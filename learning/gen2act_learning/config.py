@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from gen2act_contracts.spec import ActionDimension
+
+SIMULATOR_ACTIONS = tuple(ActionDimension(name, "m", -0.05, 0.05) for name in ("dx", "dy", "dz"))
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -109,6 +113,9 @@ class TrainConfig:
     pretrain_episodes_per_step: int = 12  # four frames of each
     freeze_encoder: bool = False  # train on features of the frames, encoded once
     encoder_from: str | None = None  # run whose frame encoder a new run starts with
+    # What the data's actions mean; whatever is said here, the data decide.
+    dimensions: tuple[ActionDimension, ...] = SIMULATOR_ACTIONS
+    frame: str = "world"  # of reference of the actions
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossWeights = field(default_factory=LossWeights)
 

@@ -17,11 +17,10 @@ from gen2act_contracts.spec import ActionDimension, ActionSpec
 from gen2act_policy.bundle import load_bundle, write_manifest
 from gen2act_policy.runtime import OnnxRuntime, StepOutput
 
-from .config import ModelConfig
-from .data.batches import list_episodes, pick_frames
-from .data.episodes import load
+from .config import SIMULATOR_ACTIONS, ModelConfig
+from .data.batches import pick_frames
+from .data.mixture import open_mixture
 from .model import Policy
-from .objective import ACTION_BOUND_M
 
 OPSET = 18
 # Share of real steps on which torch and ONNX must agree in every bin, gripper and terminate.
@@ -49,6 +48,7 @@ class _Step(nn.Module):
 
 class Trained(NamedTuple):
     policy: Policy
+    spec: ActionSpec
     step: int
     minutes: float
 
@@ -60,16 +60,16 @@ def load_policy(run: Path) -> Trained:
     shape["stem_channels"] = tuple(shape["stem_channels"])
     policy = Policy(ModelConfig(**shape))
     policy.load_state_dict(saved["average"])
-    return Trained(policy.eval(), saved["step"], saved["spent_s"] / 60)
+    spec = action_spec(policy.cfg, saved.get("actions", {}))
+    return Trained(policy.eval(), spec, saved["step"], saved["spent_s"] / 60)
 
 
-def action_spec(cfg: ModelConfig) -> ActionSpec:
+def action_spec(cfg: ModelConfig, actions: dict[str, Any]) -> ActionSpec:
+    """Args: actions: as a checkpoint has them; {}: the simulator's."""
+    told = actions.get("dimensions")
     return ActionSpec(
-        dimensions=tuple(
-            ActionDimension(name, "m", -ACTION_BOUND_M, ACTION_BOUND_M)
-            for name in ("dx", "dy", "dz")[: cfg.action_dims]
-        ),
-        frame="world",
+        dimensions=SIMULATOR_ACTIONS if told is None else tuple(ActionDimension(**d) for d in told),
+        frame=actions.get("frame", "world"),
         control_period_s=1 / 3,
         chunk_length=cfg.chunk,
         history_length=cfg.history,
@@ -128,8 +128,8 @@ def agreement(policy: Policy, bundle: Path, data: tuple[str, ...], steps: int) -
     cfg = policy.cfg
     same = total = 0
     step = _Step(policy)
-    for path in list_episodes(data):
-        episode = load(path)
+    for ref in open_mixture(data, cfg.image_size).episodes:
+        episode = ref.load()
         keep = pick_frames(len(episode.video), cfg.goal_frames, None)
         video = np.ascontiguousarray(episode.video[keep])
         goal = runtime.resample(runtime.encode(video)[None])
@@ -173,7 +173,7 @@ def export(run: Path, out: Path, name: str, data: tuple[str, ...], steps: int) -
         model_hash = write_manifest(
             folder,
             name,
-            action_spec(trained.policy.cfg),
+            trained.spec,
             goal_frames=trained.policy.cfg.goal_frames,
             training=training,
         )

@@ -10,8 +10,6 @@ from .config import TrainConfig
 from .data.batches import Batch, FrameBatch, Landmarks
 from .model import WORKSPACE_SCALE_M, Auxiliary, Encoded, Policy
 
-ACTION_BOUND_M = 0.05
-
 
 def soft_labels(values: Tensor, bins: int, sigma_bins: float) -> Tensor:
     """Values in [-1, 1] of the bound, any shape -> smoothed bin distribution [..., bins]."""
@@ -84,9 +82,10 @@ def locate_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Landmarks as keypoints: where in the picture, where in the world, is the hand closed.
 
-    What lies outside the picture is not asked for.
+    What lies outside the picture or is not known (NaN) is not asked for.
     """
     inside = ((truth.picture > 0) & (truth.picture < 1)).all(-1).float()
+    truth = Landmarks(*(value.nan_to_num() for value in truth.__dict__.values()))
     weight = inside / inside.sum().clamp(min=1)
     side = encoded.heat.shape[-1]
     cell = torch.arange(side, device=inside.device) + 0.5
@@ -112,8 +111,16 @@ def locate_loss(
     return loss, metrics
 
 
+def place_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Smooth L1 over the positions that are known (not NaN)."""
+    known = torch.isfinite(truth).all(-1, keepdim=True)
+    error = F.smooth_l1_loss(predicted, truth.nan_to_num(), beta=0.1, reduction="none")
+    return (error * known).sum() / (known.sum() * truth.shape[-1]).clamp(min=1)
+
+
 def position_error_mm(predicted: Tensor, truth: Tensor) -> float:
-    error = (predicted[..., :3] - truth[..., :3]).abs().mean()
+    """Mean over what is known; NaN where nothing is."""
+    error = (predicted[..., :3] - truth[..., :3]).abs().nanmean()
     return error.item() * WORKSPACE_SCALE_M * 1000
 
 
@@ -153,7 +160,11 @@ def losses(
         )
     out = policy.act(robot, goal[batch.episode], state if cfg.proprioception else None)
 
-    target = batch.actions / ACTION_BOUND_M
+    low, high = (
+        torch.tensor([getattr(d, end) for d in config.dimensions], device=batch.actions.device)
+        for end in ("low", "high")
+    )
+    target = (batch.actions - low) / (high - low) * 2 - 1
     labels = soft_labels(target, cfg.bins, config.label_sigma_bins)
     log_p = F.log_softmax(out.action.float(), dim=-1)
     # The first action is the one that runs when the network keeps up: it weighs most.
@@ -171,10 +182,10 @@ def losses(
     )
     hand_truth = scaled_hand(batch.hand, policy.center, opening=False)
     path = auxiliary.hand_path(goal)
-    hand = F.smooth_l1_loss(path, hand_truth, beta=0.1)
+    hand = place_loss(path, hand_truth)
     contact_truth = (batch.contact - policy.center) / WORKSPACE_SCALE_M
     contact_points = auxiliary.contact_points(goal)
-    contact = F.smooth_l1_loss(contact_points, contact_truth, beta=0.1)
+    contact = place_loss(contact_points, contact_truth)
     total = (
         action
         + weights.action_mean * action_mean
@@ -209,7 +220,8 @@ def losses(
         total = total + weights.track * (parts["track_goal"] + parts["track_robot"])
     with torch.no_grad():
         argmax = centres[out.action.argmax(-1)]
-        error = (argmax[:, 0] - target[:, 0].clamp(-1, 1)).abs().mean() * ACTION_BOUND_M * 1000
+        off = (argmax[:, 0] - target[:, 0].clamp(-1, 1)).abs() * (high - low) / 2
+        error = off.mean() * 1000
         fired = out.terminate > 0
         hit = (fired & (batch.terminate > 0.5)).sum()
         metrics = {key: value.item() for key, value in parts.items()}

@@ -22,17 +22,25 @@ from .data.batches import (
     FrameBatch,
     collate,
     collate_frames,
-    list_episodes,
     read,
     stream,
 )
+from .data.dataset import EpisodeRef
 from .data.episodes import Episode
+from .data.errors import DatasetError
+from .data.mixture import open_mixture
 from .model import Auxiliary, Policy
 from .objective import locate_only, losses
 
 
 class CheckpointMismatch(ValueError):
     """A run folder holds a checkpoint of another model shape."""
+
+
+def actions_of(config: TrainConfig) -> dict[str, object]:
+    """What a checkpoint says about its actions."""
+    plain: dict[str, object] = json.loads(json.dumps(config.to_json()))
+    return {"dimensions": plain["dimensions"], "frame": plain["frame"]}
 
 
 def learning_rate(config: TrainConfig, step: int, used: float) -> float:
@@ -47,6 +55,17 @@ class Trainer:
     """Holds everything that a checkpoint restores."""
 
     def __init__(self, config: TrainConfig) -> None:
+        self.data = open_mixture(config.data, config.model.image_size)
+        if config.model.proprioception and not self.data.has_state:
+            raise DatasetError(
+                "the data have no end-effector position and gripper opening: name them with "
+                "`gen2act-data describe --state ... --opening ...` or train with "
+                "--no-proprioception"
+            )
+        model = replace(config.model, action_dims=len(self.data.dimensions))
+        config = replace(
+            config, model=model, dimensions=self.data.dimensions, frame=self.data.frame
+        )
         self.config = config
         self.out = Path(config.out)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +130,15 @@ class Trainer:
                 f"{self.checkpoint} was trained with another model configuration; "
                 "choose another --out or delete it"
             )
+        trained, wanted = (
+            saved.get("actions", actions_of(TrainConfig((), ""))),
+            actions_of(self.config),
+        )
+        if trained != wanted:
+            raise CheckpointMismatch(
+                f"{self.checkpoint} was trained for actions {trained}, the data have {wanted}; "
+                "choose another --out or delete it"
+            )
         self.policy.load_state_dict(saved["policy"])
         self.auxiliary.load_state_dict(saved["auxiliary"])
         self.average.load_state_dict(saved["average"])
@@ -129,6 +157,7 @@ class Trainer:
                 "step": self.step,
                 "spent_s": self.spent_s,
                 "model_config": self.model_config,
+                "actions": actions_of(self.config),
             },
             temporary,
         )
@@ -165,7 +194,7 @@ class Trainer:
         return metrics
 
     @torch.no_grad()
-    def validate(self, items: Sequence[Path | Episode]) -> dict[str, float]:
+    def validate(self, items: Sequence[EpisodeRef | Episode]) -> dict[str, float]:
         """Mean metrics of the averaged weights on held-out episodes."""
         rows = []
         rng = np.random.default_rng(0)
@@ -179,7 +208,7 @@ class Trainer:
         return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
     @torch.no_grad()
-    def freeze(self, paths: Sequence[Path | Episode]) -> list[Episode]:
+    def freeze(self, items: Sequence[EpisodeRef | Episode]) -> list[Episode]:
         """Encode every frame once (averaged weights) and hold features instead of images.
 
         Where compute is short this trades a still-learning encoder for several times as many
@@ -191,12 +220,12 @@ class Trainer:
         cache = self.out / "features" / hashlib.sha256(state).hexdigest()[:12]
         cache.mkdir(parents=True, exist_ok=True)
         episodes = []
-        for count, path in enumerate(paths, 1):
-            episode = read(path)
-            if not isinstance(path, Path):
+        for count, item in enumerate(items, 1):
+            episode = read(item)
+            if isinstance(item, Episode):
                 episodes.append(episode)
                 continue
-            stored = cache / f"{path.parent.name}-{path.stem}.npy"
+            stored = cache / f"{item.name}.npy"
             if stored.exists():
                 half = np.load(stored)
             else:
@@ -207,18 +236,19 @@ class Trainer:
             split = len(episode.video)
             episodes.append(replace(episode, video=half[:split], images=half[split:]))
             if count % 100 == 0:
-                print(f"\rencoded {count}/{len(paths)} episodes", end="", flush=True)
+                print(f"\rencoded {count}/{len(items)} episodes", end="", flush=True)
         print(flush=True)
         return episodes
 
     def run(self) -> None:
         config = self.config
         print(json.dumps(config.to_json(), indent=1), flush=True)
-        paths = list_episodes(config.data)
-        order = np.random.default_rng(1).permutation(len(paths))
-        held_out = min(config.validation_episodes, len(paths) // 8)
-        validation: Sequence[Path | Episode] = [paths[i] for i in order[:held_out]]
-        training: Sequence[Path | Episode] = [paths[i] for i in order[held_out:]]
+        items, chances = self.data.episodes, self.data.chances
+        order = np.random.default_rng(1).permutation(len(items))
+        held_out = min(config.validation_episodes, len(items) // 8)
+        validation: Sequence[EpisodeRef | Episode] = [items[i] for i in order[:held_out]]
+        training: Sequence[EpisodeRef | Episode] = [items[i] for i in order[held_out:]]
+        chances = None if chances is None else chances[order[held_out:]]
         print(f"{len(training)} training episodes, {held_out} held out", flush=True)
         log = Log(self.out)
         if self.spent_s < config.pretrain_minutes * 60:
@@ -227,6 +257,7 @@ class Trainer:
                 partial(collate_frames, each=2),
                 episodes=config.pretrain_episodes_per_step,
                 seed=config.seed + self.step,
+                chances=chances,
             )
             self.train_until(config.pretrain_minutes, frames, (), log)
             self.step = 0  # the policy warms up anew
@@ -242,6 +273,7 @@ class Trainer:
             ),
             episodes=config.episodes_per_step,
             seed=config.seed + self.step,
+            chances=chances,
         )
         self.train_until(config.minutes, batches, validation, log)
 
@@ -249,7 +281,7 @@ class Trainer:
         self,
         minutes: float,
         batches: Iterator[Batch | FrameBatch],
-        validation: Sequence[Path | Episode],
+        validation: Sequence[EpisodeRef | Episode],
         log: Log,
     ) -> None:
         """Train until the run has spent ``minutes`` in all; checkpoint and validate on the way."""
@@ -294,7 +326,12 @@ class Log:
 def main() -> None:
     defaults = TrainConfig(data=(), out="")
     parser = argparse.ArgumentParser(prog="gen2act-train", description=__doc__)
-    parser.add_argument("--data", nargs="+", required=True, help="folders of paired episodes")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        help="datasets: FOLDER each, or FOLDER:WEIGHT each, e.g. demos:2 mine:1",
+    )
     parser.add_argument("--out", required=True, help="run folder; an existing run is resumed")
     parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time budget [min]")
     parser.add_argument("--steps", type=int, help="end each phase after so many steps")
@@ -315,6 +352,11 @@ def main() -> None:
         "--resampled-only",
         action="store_true",
         help="as in the paper: the decoder sees no frame's keypoints beside the resampled tokens",
+    )
+    parser.add_argument(
+        "--no-proprioception",
+        action="store_true",
+        help="frames only; for data without the end effector's position",
     )
     parser.add_argument("--no-track-loss", action="store_true", help="the paper's ablation")
     parser.add_argument(
@@ -351,10 +393,18 @@ def main() -> None:
         pretrain_minutes=args.pretrain_minutes,
         freeze_encoder=args.freeze_encoder,
         encoder_from=args.encoder_from,
-        model=replace(PRESETS[args.preset], direct_tokens=not args.resampled_only),
+        model=replace(
+            PRESETS[args.preset],
+            direct_tokens=not args.resampled_only,
+            proprioception=not args.no_proprioception,
+        ),
         loss=weights,
     )
-    Trainer(config).run()
+    try:
+        trainer = Trainer(config)
+    except (DatasetError, CheckpointMismatch) as error:
+        raise SystemExit(f"gen2act-train: {error}") from None
+    trainer.run()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from gen2act_learning.data.batches import collate, list_episodes, pick_frames, stream
+from gen2act_learning.data.batches import collate, draws, pick_frames, stream
 from gen2act_learning.data.demos import make_demo
-from gen2act_learning.data.episodes import load, save
 
 
 def test_first_and_last_video_frame_are_always_in():
@@ -33,35 +32,31 @@ def test_labels_are_those_of_the_history_s_last_frame(small, make_episode):
         assert batch.terminate[row] == episode.terminate[history[-1]]
 
 
-def test_an_episode_survives_the_disk(tmp_path, make_episode):
-    episode = make_episode()
-    save(episode, tmp_path, "one")
-    (path,) = list_episodes((str(tmp_path),))
-    again = load(path)
-    assert again.task == episode.task
-    np.testing.assert_array_equal(again.video, episode.video)
-    np.testing.assert_array_equal(again.images, episode.images)
-    np.testing.assert_array_equal(again.actions_m, episode.actions_m)
-
-
-def test_an_empty_folder_says_how_to_make_data(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gen2act-data demos"):
-        list_episodes((str(tmp_path),))
-
-
 def test_too_few_episodes_are_refused_instead_of_waiting_for_ever(make_episode):
     with pytest.raises(ValueError, match="fewer than"):
         next(stream([make_episode()], lambda chosen, rng: chosen, episodes=2, seed=0))
 
 
-def test_evaluation_seeds_are_refused_for_demonstrations(tmp_path):
+def test_chances_decide_how_often_an_item_is_drawn():
+    chances = np.array([0.5, 0.3, 0.1, 0.1])
+    drawing = draws(4, 3, np.random.default_rng(0), chances)
+    drawn = np.concatenate([next(drawing) for _ in range(1000)])
+    np.testing.assert_allclose(np.bincount(drawn) / 3000, chances, atol=0.03)
+
+
+def test_without_chances_every_item_has_its_turn():
+    drawing = draws(6, 2, np.random.default_rng(0), None)
+    assert sorted(np.concatenate([next(drawing) for _ in range(3)])) == list(range(6))
+
+
+def test_evaluation_seeds_are_refused_for_demonstrations():
     with pytest.raises(ValueError, match="reserved"):
-        make_demo("coffee-push", 100, tmp_path)
+        make_demo("coffee-push", 100)
 
 
-def test_a_demonstration_pairs_robot_and_human_video(tmp_path):
-    assert make_demo("drawer-close", 10_000, tmp_path)
-    episode = load(tmp_path / "drawer-close-10000.npz")
+def test_a_demonstration_pairs_robot_and_human_video():
+    episode = make_demo("drawer-close", 10_000)
+    assert episode is not None and episode.task == "close the drawer"
     assert len(episode.video) >= 16
     assert len(episode.images) == len(episode.actions_m) == len(episode.terminate)
     assert episode.terminate[-1] == 1 and episode.terminate[0] == 0

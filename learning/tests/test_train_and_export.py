@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gen2act_learning.config import TrainConfig
-from gen2act_learning.data.episodes import save
+from gen2act_learning.data.recorder import Recorder, prepare
 from gen2act_learning.export import export
 from gen2act_learning.train import CheckpointMismatch, Trainer
 from gen2act_policy.local import LocalPolicy
@@ -13,13 +13,14 @@ from gen2act_policy.local import LocalPolicy
 @pytest.fixture
 def config(tmp_path, small, make_episode) -> TrainConfig:
     data = tmp_path / "data"
-    data.mkdir()
-    for seed in range(4):
-        save(make_episode(seed=seed), data, f"e{seed}")
+    with Recorder(data) as recorder:
+        for seed in range(4):
+            recorder.add(prepare(make_episode(seed=seed, frames=16), f"e{seed}"))
     return TrainConfig(
         data=(str(data),),
         out=str(tmp_path / "run"),
-        minutes=0.02,
+        minutes=9,
+        steps=2,
         episodes_per_step=2,
         times_per_episode=2,
         model=small,
@@ -30,7 +31,7 @@ def config(tmp_path, small, make_episode) -> TrainConfig:
 
 def test_train_resume_export_act(config, tmp_path):
     Trainer(config).run()
-    resumed = Trainer(replace(config, minutes=0.03))
+    resumed = Trainer(replace(config, steps=4))
     before = resumed.step
     assert before > 0
     resumed.run()
@@ -57,8 +58,7 @@ def test_pretraining_then_training_on_frozen_features(config):
     trainer = Trainer(
         replace(
             config,
-            minutes=0.06,
-            pretrain_minutes=0.03,
+            pretrain_minutes=4,
             pretrain_episodes_per_step=2,
             freeze_encoder=True,
         )

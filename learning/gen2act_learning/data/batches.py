@@ -6,7 +6,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ModelConfig
-from .episodes import Episode, load
+from .dataset import EpisodeRef
+from .episodes import Episode
 
 T = TypeVar("T")
 
@@ -188,30 +188,38 @@ def collate(
     )
 
 
-def list_episodes(folders: tuple[str, ...]) -> list[Path]:
-    """Every episode below the folders; raises when there is none."""
-    paths = sorted(p for folder in folders for p in Path(folder).glob("*.npz") if p.name[0] != ".")
-    if not paths:
-        raise FileNotFoundError(
-            f"no episodes in {', '.join(folders)}; make some with `gen2act-data demos`"
-        )
-    return paths
-
-
-def read(item: Path | Episode) -> Episode:
+def read(item: EpisodeRef | Episode) -> Episode:
     """An episode in memory as it is, one on disk loaded."""
-    return item if isinstance(item, Episode) else load(item)
+    return item if isinstance(item, Episode) else item.load()
+
+
+def draws(
+    count: int, each: int, rng: np.random.Generator, chances: NDArray[np.float64] | None
+) -> Iterator[NDArray[np.int64]]:
+    """Endless indices [each] below ``count``: all in turns, or each with its chance."""
+    while True:
+        if chances is not None:
+            yield rng.choice(count, each, p=chances / chances.sum())
+            continue
+        order = rng.permutation(count)
+        for i in range(0, count - each + 1, each):
+            yield order[i : i + each]
 
 
 def stream(
-    items: Sequence[Path | Episode],
+    items: Sequence[EpisodeRef | Episode],
     make: Callable[[list[Episode], np.random.Generator], T],
     *,
     episodes: int,
     seed: int,
+    chances: NDArray[np.float64] | None = None,
     ahead: int = 3,
 ) -> Iterator[T]:
-    """Endless batches ``make(chosen episodes, rng)``, prepared by one background thread."""
+    """Endless batches ``make(chosen episodes, rng)``, prepared by one background thread.
+
+    Args:
+        chances: how likely each item is drawn; default: all of them, in turns.
+    """
     if len(items) < episodes:
         raise ValueError(f"{len(items)} episodes are fewer than the {episodes} of one step")
     ready: queue.Queue[T | BaseException] = queue.Queue(maxsize=ahead)
@@ -219,11 +227,8 @@ def stream(
     def produce() -> None:
         rng = np.random.default_rng(seed)
         try:
-            while True:
-                order = rng.permutation(len(items))
-                for i in range(0, len(order) - episodes + 1, episodes):
-                    chosen = [read(items[j]) for j in order[i : i + episodes]]
-                    ready.put(make(chosen, rng))
+            for drawn in draws(len(items), episodes, rng, chances):
+                ready.put(make([read(items[j]) for j in drawn], rng))
         except BaseException as error:
             ready.put(error)
 

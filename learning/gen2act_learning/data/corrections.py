@@ -7,7 +7,6 @@ demonstrations, so that plain behaviour cloning can be reproduced without them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from gen2act_sim import TASKS, DemonstrationFailed, World
 from gen2act_sim.landmarks import landmarks_m
 
 from .demos import FIRST_TRAINING_SEED, video_arrays, with_landmarks, world_for
-from .episodes import Episode, jpeg_round_trip, save
+from .episodes import Episode, jpeg_round_trip
+from .recorder import Recorder, prepare
 
 POLICY_TICKS = 26  # then the expert takes over and finishes, so that the next stage can begin
 MAX_TICKS = 45
@@ -76,15 +76,28 @@ def record(
     landmarks = np.stack(rows.pop("landmarks_m"))
     stacked: dict[str, Any] = {k: np.stack(v).astype(np.float32) for k, v in rows.items()}
     labels = with_landmarks(stacked["ee_position_m"], landmarks, "")
-    return Episode(task=task, images=images, **arrays, **stacked, **labels), alone
+    return Episode(
+        task=TASKS[task].instruction, images=images, **arrays, **stacked, **labels
+    ), alone
 
 
 def make_corrections(
-    policy: LocalPolicy, tasks: Sequence[str], seed: int, folder: Path, *, expert_share: float
+    policy: LocalPolicy,
+    tasks: Sequence[str],
+    seed: int,
+    recorder: Recorder,
+    *,
+    expert_share: float,
 ) -> tuple[int, int]:
-    """Record tasks of one scene as a chain; returns (episodes, of them unaided)."""
+    """Record tasks of one scene as a chain; returns (episodes, of them unaided).
+
+    A chain whose first episode is there already is not run again.
+    """
     if seed < FIRST_TRAINING_SEED:
         raise ValueError(f"seed {seed} is reserved for evaluation (< {FIRST_TRAINING_SEED})")
+    names = [f"{'+'.join(tasks)}-{index}-{seed}" for index in range(len(tasks))]
+    if names[0] in recorder.sources:
+        return 0, 0
     rng = np.random.default_rng(seed)
     world = world_for(TASKS[tasks[0]].scene, seed)
     world.reset(tasks[0])
@@ -96,7 +109,7 @@ def make_corrections(
             episode, alone = record(policy, world, task, rng, expert_share=expert_share)
         except DemonstrationFailed:
             break
-        save(episode, folder, f"{task}-{seed}")
+        recorder.add(prepare(episode, names[index]))
         made += 1
         unaided += alone
     return made, unaided

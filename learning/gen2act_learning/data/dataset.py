@@ -147,10 +147,19 @@ class Dataset:
         end = np.append(begin[1:], row.length) - 1
         return (values[end] - values[np.maximum(begin - 1, 0)]).astype(np.float32)
 
+    def state(self, index: int, names: Sequence[str]) -> NDArray[Any]:
+        """Named columns of `observation.state` in every frame [T, len(names)]."""
+        return self._named(self.rows[index], "observation.state", names)
+
     def first_frame(self, index: int) -> NDArray[np.uint8]:
         """What the robot saw first, uint8 [S, S, 3]."""
         row = self.rows[index]
         return square(self._pictures(row, np.zeros(1, np.int64)), self.side)[0]
+
+    def robot_frames(self, index: int) -> NDArray[np.uint8]:
+        """What the robot saw at every tick, uint8 [K, S, S, 3]."""
+        row = self.rows[index]
+        return square(self._pictures(row, self.ticks(row)), self.side)
 
     def load(self, index: int) -> Episode:
         """Raises DatasetError: pictures or the human video are missing."""
@@ -187,7 +196,7 @@ class Dataset:
         if described.position:
             position = self._named(row, "observation.state", described.position)[begin]
             raw = self._named(row, "observation.state", [described.opening])[begin, 0]
-            shut, wide = described.opening_range
+            shut, wide = described.opening_range or (0.0, 1.0)
             opening = np.clip((raw - shut) / (wide - shut), 0, 1)
         if described.terminate:
             flags = self._of(row, described.terminate).astype(np.float32)
@@ -221,7 +230,7 @@ class Dataset:
         path = self.cache / f"{key}-{version}.npy"
         if not path.exists():
             shown = square(human.read_video(self.root, key), self.side)
-            seen = square(self._pictures(row, self.ticks(row)), self.side)
+            seen = self.robot_frames(row.index)
             self.cache.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             with temporary.open("wb") as file:

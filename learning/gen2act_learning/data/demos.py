@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from gen2act_sim import TASKS, DemonstrationFailed, World, human_video, robot_demo
 from gen2act_sim.rendering import project
 
-from .episodes import Episode, jpeg_round_trip, save
+from .episodes import Episode, jpeg_round_trip
 
 TRACKED_POINTS = 16
 # Seeds below this are for evaluation only; no demonstration may use them.
@@ -53,13 +52,10 @@ def video_arrays(state: bytes, task: str, seed: int, rng: np.random.Generator) -
     }
 
 
-def make_demo(task: str, seed: int, folder: Path) -> bool:
-    """Record one paired episode; False when an expert failed (nothing is written)."""
+def make_demo(task: str, seed: int) -> Episode | None:
+    """One paired episode; None when an expert failed."""
     if seed < FIRST_TRAINING_SEED:
         raise ValueError(f"seed {seed} is reserved for evaluation (< {FIRST_TRAINING_SEED})")
-    name = f"{task}-{seed}"
-    if (folder / f"{name}.npz").exists():
-        return True
     rng = np.random.default_rng(seed)
     world = world_for(TASKS[task].scene, seed)
     world.reset(task)
@@ -69,12 +65,12 @@ def make_demo(task: str, seed: int, folder: Path) -> bool:
         demo = robot_demo(world, task, seed, noise=noise, points=TRACKED_POINTS)
         arrays = video_arrays(state, task, seed + 1, rng)
     except DemonstrationFailed:
-        return False
+        return None
     if not demo.success:
-        return False
+        return None
     assert demo.tracks is not None
-    episode = Episode(
-        task=task,
+    return Episode(
+        task=TASKS[task].instruction,
         images=jpeg_round_trip(demo.images, rng),
         ee_position_m=demo.ee_position_m.astype(np.float32),
         gripper_opening=np.asarray(demo.gripper_opening, np.float32),
@@ -86,5 +82,3 @@ def make_demo(task: str, seed: int, folder: Path) -> bool:
         robot_visible=demo.tracks.visible,
         **arrays,
     )
-    save(episode, folder, name)
-    return True

@@ -37,13 +37,14 @@ class Description:
     camera: str
     action: tuple[str, ...]  # of the feature `action`: end-effector dimensions, in order
     gripper: str  # of the feature `action`, with when it means closed, e.g. "gripper>0.5"
+    called: tuple[str, ...] = ()  # by the policy, the same dimensions; the dataset's names if empty
     kind: str = "delta"  # per frame; "absolute": commanded poses, differences are taken
     units: tuple[str, ...] = ()  # per action dimension; all metres if empty
     bounds: tuple[tuple[float, float], ...] = ()  # per control period; empty: not known yet
     frame: str = "world"  # of reference of the actions
     position: tuple[str, ...] = ()  # of `observation.state`: end effector x, y, z [m]
     opening: str = ""  # of `observation.state`: gripper opening
-    opening_range: tuple[float, float] = (0.0, 1.0)  # its values when shut and when open
+    opening_range: tuple[float, ...] = ()  # its values when shut and when open
     terminate: str = ""  # feature that is 1 where nothing is left to do; else: the last ticks
     exclude: tuple[int, ...] = ()  # episodes to leave out
 
@@ -52,7 +53,7 @@ class Description:
         if not self.bounds:
             raise DatasetError(f"{FILE} has no bounds; run `gen2act-data describe` again")
         units = self.units or ("m",) * len(self.action)
-        parts = zip(self.action, units, self.bounds, strict=True)
+        parts = zip(self.called or self.action, units, self.bounds, strict=True)
         return tuple(ActionDimension(name, unit, *bounds) for name, unit, bounds in parts)
 
     def check(self, info: Info) -> None:
@@ -68,6 +69,8 @@ class Description:
                 f"units {list(units)} for actions {list(self.action)}, expected one of "
                 f"{list(UNITS)} each"
             )
+        if self.called and len(self.called) != len(self.action):
+            raise DatasetError(f"{len(self.called)} new names for {len(self.action)} actions")
         if self.bounds and len(self.bounds) != len(self.action):
             raise DatasetError(f"{len(self.bounds)} bounds for {len(self.action)} actions")
         self._check_names(info)
@@ -87,8 +90,8 @@ class Description:
             raise DatasetError(f"position {list(self.position)}, expected three names: x, y, z")
         if bool(self.position) != bool(self.opening):
             raise DatasetError("name the position and the gripper opening together, or neither")
-        if self.opening_range[0] == self.opening_range[1]:
-            raise DatasetError(f"opening range {self.opening_range}: shut and open are the same")
+        if self.opening_range and len(set(self.opening_range)) != 2:
+            raise DatasetError(f"opening range {self.opening_range}, expected shut and open")
         if self.terminate:
             known(self.terminate, info.features, "feature")
 

@@ -1,13 +1,8 @@
-"""One paired episode on disk: ``NAME.frames.npy`` (uint8 images) and ``NAME.npz`` (the rest).
-
-Frames lie uncompressed so that a training step reads them at memory speed; every frame went
-through one JPEG round trip of random quality, because that is what a served policy sees.
-"""
+"""One paired episode in memory: what a robot did, and a human video of the same initial scene."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,9 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Episode:
-    """T robot ticks and V human-video frames of one initial scene. Positions in the world [m]."""
+    """T robot ticks and V human-video frames of one initial scene. Positions in the world [m].
 
-    task: str
+    NaN stands for what is not known: landmarks and hand of a generated video, state of a robot that
+    reports none.
+    """
+
+    task: str  # in words, e.g. "open the drawer"
     video: NDArray[Any]  # uint8 [V, S, S, 3], or features [V, K, W] of a frozen encoder
     hand_position_m: NDArray[np.float32]  # [V, 3]
     hand_closed: NDArray[np.float32]  # [V]
@@ -44,12 +43,8 @@ class Episode:
     robot_visible: NDArray[np.bool_] | None = None
 
 
-_ARRAYS = tuple(
-    name for name in Episode.__dataclass_fields__ if name not in ("task", "video", "images")
-)
-
-
 def jpeg_round_trip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """As a served policy sees them: compressed once, at random quality."""
     out = np.empty_like(frames)
     for i, frame in enumerate(frames):
         quality = int(rng.integers(75, 97))
@@ -58,22 +53,3 @@ def jpeg_round_trip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
         assert ok and decoded is not None
         out[i] = decoded[..., ::-1]
     return out
-
-
-def save(episode: Episode, folder: Path, name: str) -> None:
-    """Write atomically: the ``.npz`` appears last and marks the episode as complete."""
-    np.save(folder / f"{name}.frames.npy", np.concatenate([episode.video, episode.images]))
-    arrays = {key: value for key in _ARRAYS if (value := getattr(episode, key)) is not None}
-    temporary = folder / f".{name}.tmp.npz"
-    np.savez(temporary, task=episode.task, frames_video=len(episode.video), **arrays)
-    temporary.rename(folder / f"{name}.npz")
-
-
-def load(path: Path) -> Episode:
-    """Read the episode whose ``.npz`` is ``path``; images stay memory-mapped."""
-    with np.load(path) as data:
-        split = int(data["frames_video"])
-        arrays = {key: data[key] for key in _ARRAYS if key in data}
-        task = str(data["task"])
-    frames = np.load(path.with_suffix(".frames.npy"), mmap_mode="r")
-    return Episode(task=task, video=frames[:split], images=frames[split:], **arrays)

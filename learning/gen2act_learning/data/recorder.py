@@ -39,6 +39,7 @@ OUR_DESCRIPTION = Description(
     bounds=((-DELTA_LIMIT_M, DELTA_LIMIT_M),) * 3,
     position=("x", "y", "z"),
     opening="gripper_opening",
+    opening_range=(0.0, 1.0),
     terminate="terminate",
 )
 
