@@ -13,8 +13,9 @@ COPY libs/contracts libs/contracts
 COPY libs/servicekit libs/servicekit
 COPY sim sim
 COPY services/videogen services/videogen
+COPY models/imagination models/imagination
 RUN pip install --no-cache-dir -c constraints.txt \
-    "./libs/contracts[video]" ./libs/servicekit ./sim "./services/videogen[demonstrator]"
+    "./libs/contracts[video]" ./libs/servicekit ./sim "./services/videogen[demonstrator,learned]"
 
 USER 10001:10001
 ENV PYTHONUNBUFFERED=1 GEN2ACT_HOST=0.0.0.0

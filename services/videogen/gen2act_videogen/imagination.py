@@ -35,7 +35,8 @@ F32 = npt.NDArray[np.float32]
 MANIFEST = "manifest.json"
 GRAPHS = ("text", "plan", "frame")
 TIMED = frozenset(("hand_m", "opening", "moved_px"))
-SURE = 0.6  # probability from which a sentence asks for one of the tasks, and for which
+SURE = 0.6  # probability from which a sentence asks for one of the tasks at all
+CLEAR = 0.7  # share of that from which it asks for this one
 SEEN = 0.5  # probability from which what a task needs is in the picture
 
 _WORD = re.compile(r"[a-z]+")
@@ -141,6 +142,8 @@ class Imagination:
             UnsupportedInstruction: none of them; says which there are.
         """
         found = [self._ids.get(w, _UNKNOWN_WORD) for w in words_of(instruction)]
+        if not found:
+            raise self._refusal(instruction, "")
         words = np.zeros((1, self._manifest.max_words), np.int64)
         found = found[: self._manifest.max_words]
         words[0, : len(found)] = found
@@ -181,7 +184,7 @@ class Imagination:
         # "Press the button": the picture tells which.
         meant = asked * plan["present"]
         task = int(meant.argmax())
-        if plan["present"][task] < SEEN or meant[task] < SURE * meant.sum():
+        if plan["present"][task] < SEEN or meant[task] < CLEAR * meant.sum():
             raise self._refusal(instruction, " in this picture")
         if task != plan["task"][0]:
             plan = self._planned(given, task)
