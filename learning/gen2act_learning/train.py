@@ -31,6 +31,7 @@ from .data.errors import DatasetError
 from .data.mixture import open_mixture
 from .model import Auxiliary, Policy
 from .objective import locate_only, losses
+from .plots import write_plots
 
 
 class CheckpointMismatch(ValueError):
@@ -300,8 +301,10 @@ class Trainer:
                 self.save()
                 if validation:
                     log.write("held-out", self.step, self.spent_s, self.validate(validation))
+                write_plots(self.out)
                 saved_at = mark = time.monotonic()
         self.save()
+        write_plots(self.out)
 
 
 class Log:
