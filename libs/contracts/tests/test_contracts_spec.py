@@ -34,7 +34,7 @@ def test_every_bin_centre_goes_back_to_its_bin() -> None:
     assert (SPEC.to_bins(centres) == bins).all()
     assert (centres > SPEC.low).all()
     assert (centres < SPEC.high).all()
-    assert (SPEC.bin_centres.T == centres.astype(np.float32)).all()
+    assert (centres.astype(np.float32) == SPEC.bin_centres.T).all()
 
 
 def test_a_round_trip_is_off_by_at_most_half_a_bin() -> None:
