@@ -240,7 +240,7 @@ async def _robot(
     end = time.perf_counter() + DRAIN_S
     while sent and time.perf_counter() < end and not listener.done():
         await asyncio.sleep(0.01)
-    run.unanswered += sum(was_due >= counted_from for was_due in sent.values())
+    run.unanswered += sum(bool(due >= counted_from) for due in sent.values())
     listener.cancel()
     failure = None if listener.cancelled() or not listener.done() else listener.exception()
     if failure is not None:

@@ -10,7 +10,7 @@ Parts of a gap, in order:
     close     last tick's report → the stage is over (end of rollout, last frame, verdict)
     begin     → the robot is told to go to its reset pose (written to Redis before)
     reset     → the scene frame is here (the simulated arm moves out of view)
-    video     → the human video is stored (the `demonstrator` backend simulates and renders it)
+    video     → the human video is stored (made by the service's default backend, `learned`)
     goal      → the goal tokens are ready (16 frames encoded, resampled)
     start     → the report of the first action of the next stage (one inference, one tick)
 """

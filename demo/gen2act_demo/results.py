@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,7 @@ def as_markdown(data: dict[str, Any]) -> str:
         f"- commit: `{data['commit']}`; date: {data['date']}; machine: {data['machine']}",
         f"- model: `{data['model']['name']}`, hash `{data['model']['hash'][:16]}`, "
         f"{data['model']['provider']}",
+        f"- human videos: {_made_by(results)}",
         "",
         "A cell is the simulator's verdict, the ticks used and what ended the stage; a dash is a "
         "stage that was never begun.",
@@ -123,6 +125,16 @@ def as_markdown(data: dict[str, Any]) -> str:
             said = result["failure"]["message"] if result["failure"] else "the simulator disagreed"
             lines.append(f"- seed {result['seed']}: task {result['task_status']}; {said}")
     return "\n".join(lines) + "\n"
+
+
+def _made_by(results: Sequence[dict[str, Any]]) -> str:
+    """The backends that made the videos, with how many and how long they took."""
+    made = [s for result in results for s in result["stages"] if s["backend"] is not None]
+    lines = []
+    for backend in sorted({stage["backend"] for stage in made}):
+        seconds = [stage["video_seconds"] for stage in made if stage["backend"] == backend]
+        lines.append(f"`{backend}`, {len(seconds)}, {statistics.median(seconds):.1f} s (median)")
+    return "; ".join(lines) or "none"
 
 
 def _cell(stage: dict[str, Any]) -> str:

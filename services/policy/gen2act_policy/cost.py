@@ -61,17 +61,23 @@ class CostTable:
         return self._load * sum(self._seconds[size] for size in self.plan(count))
 
 
+# Batches always measured, however slow: a machine that is busy while the service starts would
+# otherwise leave it without any batching for as long as it lives.
+ALWAYS_MEASURED = 4
+
+
 def measure(run: Callable[[int], float], max_batch: int, longest_s: float = 0.25) -> CostTable:
     """Costs of `run(batch) -> seconds`, growing the batch until a call takes `longest_s`.
 
-    Larger batches than that would keep an urgent robot waiting too long behind one call.
+    Larger batches than that would keep an urgent robot waiting too long behind one call. Batches
+    up to `ALWAYS_MEASURED` are measured in any case.
     """
     seconds: dict[int, float] = {}
     size = 1
     while size <= max_batch:
         run(size)  # the first call at a shape plans memory
         seconds[size] = min(run(size) for _ in range(3))
-        if seconds[size] > longest_s:
+        if size >= ALWAYS_MEASURED and seconds[size] > longest_s:
             break
         size *= 2
     return CostTable(seconds)

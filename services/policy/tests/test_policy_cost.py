@@ -50,7 +50,12 @@ def test_noise_never_makes_a_small_batch_look_dearer_than_a_large_one() -> None:
 
 
 def test_measuring_stops_at_batches_that_take_too_long() -> None:
-    table = measure(lambda batch: 0.1 * batch, max_batch=64, longest_s=0.25)
+    table = measure(lambda batch: 0.05 * batch, max_batch=64, longest_s=0.25)
+    assert table.sizes == [1, 2, 4, 8]
+
+
+def test_a_machine_that_is_busy_at_the_start_does_not_end_batching() -> None:
+    table = measure(lambda batch: 1.0 * batch, max_batch=64, longest_s=0.25)
     assert table.sizes == [1, 2, 4]
 
 

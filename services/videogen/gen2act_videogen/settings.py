@@ -23,7 +23,7 @@ class VideogenSettings(ServiceSettings):
     port: int = Field(default=50051, ge=0, le=65535)
     metrics_port: int = Field(default=9101, ge=0, le=65535)
     video_backends: str = Field(
-        default="demonstrator",
+        default="learned",
         description="comma-separated, tried in this order when a request names no backend",
     )
     video_ttl_s: int = Field(default=VIDEO_TTL_S, ge=60, description="life of a stored video [s]")

@@ -77,7 +77,12 @@ async def test_however_it_ends_no_worker_is_left(
 ) -> None:
     port = free_port()
     with LocalRedis(tmp_path) as redis:
-        process = await launch(PORT=str(port), METRICS_PORT="0", REDIS_URL=redis.url)
+        process = await launch(
+            PORT=str(port),
+            METRICS_PORT="0",
+            REDIS_URL=redis.url,
+            VIDEO_BACKENDS="demonstrator",
+        )
         assert process.stderr is not None and process.pid is not None
         drained = asyncio.create_task(process.stderr.read())
         async with channel(f"127.0.0.1:{port}") as connection:

@@ -42,7 +42,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(redis_server: LocalRedis) -> AsyncIterator[GrpcService]:
     service = await start(
-        VideogenSettings(port=0, metrics_port=0, redis_url=redis_server.url, drain_s=1)
+        VideogenSettings(
+            port=0,
+            metrics_port=0,
+            redis_url=redis_server.url,
+            drain_s=1,
+            video_backends="demonstrator",
+        )
     )
     await eventually(lambda: service.ready, deadline_s=TIMEOUT_S, what="ready")
     yield service

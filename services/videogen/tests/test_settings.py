@@ -56,6 +56,12 @@ async def test_the_order_is_one_setting_and_decides_what_is_built() -> None:
         await each.close()
 
 
+def test_by_default_neither_a_key_nor_the_simulator_is_needed() -> None:
+    backends = build(VideogenSettings(), MemoryVideoStore())
+    assert [each.name for each in backends] == ["learned", "file"]
+    assert not any(each.uses_simulator_state for each in backends)
+
+
 def test_keys_are_not_described() -> None:
     settings = VideogenSettings(
         engine_api_key="sk-secret",  # type: ignore[arg-type]
