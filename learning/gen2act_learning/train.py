@@ -45,7 +45,7 @@ def actions_of(config: TrainConfig) -> dict[str, object]:
 
 
 def learning_rate(config: TrainConfig, step: int, used: float) -> float:
-    """Warm-up by steps, then cosine over the time budget (``used`` in [0, 1])."""
+    """Warm-up by steps, then cosine over the budget (``used`` in [0, 1])."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     cosine = 0.5 * (1 + np.cos(np.pi * min(used, 1.0)))
@@ -165,11 +165,13 @@ class Trainer:
         temporary.rename(self.checkpoint)
 
     def set_learning_rate(self) -> None:
-        """Each phase, pre-training and training proper, warms up and decays over its own time."""
+        """Each phase, pre-training and training proper, warms up and decays over its own budget."""
         begin_s, end_s = 0.0, self.config.pretrain_minutes * 60
         if self.spent_s >= end_s:
             begin_s, end_s = end_s, self.config.minutes * 60
         used = (self.spent_s - begin_s) / (end_s - begin_s)
+        if self.config.steps is not None:
+            used = max(used, self.step / self.config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, used)
 
