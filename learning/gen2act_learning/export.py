@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,8 @@ from .config import SIMULATOR_ACTIONS, ModelConfig
 from .data.batches import pick_frames
 from .data.mixture import open_mixture
 from .model import Policy
+from .onnx_graph import write_graph
 
-OPSET = 18
 # Share of real steps on which torch and ONNX must agree in every bin, gripper and terminate.
 AGREEMENT = 0.999
 
@@ -93,7 +92,7 @@ def write_graphs(policy: Policy, folder: Path) -> None:
     if cfg.proprioception:
         step_inputs["proprioception"] = torch.rand(2, cfg.history, 4)
     graphs: list[tuple[str, nn.Module, dict[str, Tensor], list[str]]] = [
-        ("frame_encoder", policy.frame_encoder, {"images": image}, ["features"]),
+        ("frame_encoder", policy.frame_encoder, {"image": image}, ["features"]),
         ("goal_resampler", policy.goal_resampler, {"features": video}, ["goal"]),
         (
             "step",
@@ -103,22 +102,8 @@ def write_graphs(policy: Policy, folder: Path) -> None:
         ),
     ]
     for name, module, inputs, outputs in graphs:
-        names = ["image"] if name == "frame_encoder" else list(inputs)
-        with warnings.catch_warnings():
-            # torch.export warns of its own deprecated internals.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
-                input_names=names,
-                output_names=outputs,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        program.save(str(folder / f"{name}.onnx"), external_data=False)
+        dynamic = {given: {0: batch} for given in inputs}
+        write_graph(module, inputs, outputs, folder / f"{name}.onnx", dynamic)
 
 
 @torch.no_grad()

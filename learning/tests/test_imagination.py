@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,9 @@ from gen2act_learning.imagination.graphs import NOISE, Performer
 from gen2act_learning.imagination.hand import FAR_M, fitted_hand_painter, person_vector
 from gen2act_learning.imagination.networks import (
     PATH,
-    Eraser,
     NetworkConfig,
-    Planner,
-    ScenePainter,
+    Networks,
+    make_networks,
 )
 from gen2act_learning.imagination.scenes import MOMENTS, load, make_scene, make_scenes, save
 from gen2act_learning.imagination.text import encode, train_reader
@@ -27,7 +27,9 @@ from gen2act_learning.imagination.train import (
     painter_loss,
     planner_loss,
     read_scenes,
+    recognizer_loss,
     same_scene,
+    strange_pictures,
     train,
 )
 from gen2act_sim import World
@@ -145,10 +147,11 @@ def test_every_part_learns(folder: Path) -> None:
     """A few steps on four scenes lower each loss by much more than its noise."""
     torch.manual_seed(0)
     data = read_scenes(sorted(folder.glob("*.npz")), TASKS)
-    planner, eraser, painter = Planner(SMALL), Eraser(SMALL), ScenePainter(SMALL)
+    planner, recognizer, eraser, painter = make_networks(SMALL)
     planner.path_mean.copy_(torch.stack([data.path[data.task == t].mean(0) for t in (0, 1)]))
     parts = (
-        (planner, lambda: planner_loss(planner, data, same_scene(TASKS))),
+        (planner, lambda: planner_loss(planner, data)),
+        (recognizer, lambda: recognizer_loss(recognizer, data, planner, same_scene(TASKS))),
         (eraser, lambda: eraser_loss(eraser, data)),
         (painter, lambda: painter_loss(painter, data)),
     )
@@ -164,21 +167,42 @@ def test_every_part_learns(folder: Path) -> None:
         assert np.mean(losses[-3:]) < 0.8 * losses[0]
 
 
+def test_strange_pictures_are_pictures_and_none_is_the_scene(folder: Path) -> None:
+    torch.manual_seed(0)
+    scenes = read_scenes(sorted(folder.glob("*.npz")), TASKS).scene.float().repeat(8, 1, 1, 1) / 255
+    strange = strange_pictures(scenes)
+    assert strange.shape == scenes.shape
+    assert strange.min() >= 0 and strange.max() <= 1
+    assert (strange - scenes).abs().mean(dim=(1, 2, 3)).min() > 0.02
+
+
 def test_training_keeps_its_minutes_and_what_it_learned(folder: Path, tmp_path: Path) -> None:
-    minutes = {"planner_minutes": 0.01, "eraser_minutes": 0.01, "painter_minutes": 0.01}
+    minutes = {f"{name}_minutes": 0.01 for name in Networks._fields}
     train(TrainConfig((str(folder),), str(tmp_path), batch=3, keep_out=1, **minutes))
-    for name in ("planner", "eraser", "painter"):
+    for name in Networks._fields:
         saved = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         assert saved["tasks"] == list(TASKS)
         assert saved["training"]["scenes"] == 2
         assert (tmp_path / f"{name}.csv").read_text()
 
 
+def test_a_network_without_minutes_is_kept(folder: Path, tmp_path: Path) -> None:
+    minutes = {f"{name}_minutes": 0.01 for name in Networks._fields}
+    config = TrainConfig((str(folder),), str(tmp_path), batch=3, keep_out=1, **minutes)
+    keep_planner = replace(config, planner_minutes=0.0, recognizer_minutes=0.02)
+    with pytest.raises(ValueError, match=r"planner\.pt is not there: give planner some minutes"):
+        train(keep_planner)
+    train(config)
+    before = {name: (tmp_path / f"{name}.pt").read_bytes() for name in Networks._fields}
+    train(keep_planner)
+    after = {name: (tmp_path / f"{name}.pt").read_bytes() for name in Networks._fields}
+    assert after["planner"] == before["planner"]
+    assert after["recognizer"] != before["recognizer"]
+
+
 def test_the_exported_graphs_paint_what_torch_paints(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = assemble(
-        Planner(SMALL), Eraser(SMALL), ScenePainter(SMALL), {"why": "a test"}, reader_steps=5
-    )
+    model = assemble(make_networks(SMALL), {"why": "a test"}, reader_steps=5)
     scene = load(folder / "drawer-open-20001.npz").scene
     report = export(model, tmp_path, [(scene, "drawer-open")])  # raises if they differ
     assert report["difference"] < 1.5

@@ -12,8 +12,9 @@ from gen2act_sim import TASKS
 from ..data.demos import FIRST_TRAINING_SEED
 from .evaluate import measure
 from .export import export, load_run
+from .networks import Networks
 from .scenes import load, make_scenes
-from .train import PARTS, TrainConfig, read_scenes, scene_files, train
+from .train import TrainConfig, read_scenes, scene_files, train
 
 
 def _scenes(args: argparse.Namespace) -> None:
@@ -28,7 +29,7 @@ def _scenes(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     cfg = TrainConfig(data=tuple(args.data), out=str(args.out), threads=args.threads)
-    minutes = dict(zip(PARTS, args.minutes, strict=True))
+    minutes = dict(zip(Networks._fields, args.minutes, strict=True))
     train(replace(cfg, **{f"{name}_minutes": value for name, value in minutes.items()}))
 
 
@@ -62,10 +63,10 @@ def main() -> None:
     training.add_argument(
         "--minutes",
         type=float,
-        nargs=len(PARTS),
-        default=[12.0, 3.0, 20.0],
-        metavar=tuple(name.upper() for name in PARTS),
-        help="of processor time",
+        nargs=len(Networks._fields),
+        default=[12.0, 2.0, 3.0, 20.0],
+        metavar=tuple(name.upper() for name in Networks._fields),
+        help="of processor time; 0 keeps the run's network as it is",
     )
     training.add_argument("--threads", type=int, default=1)
     training.set_defaults(run_command=_train)
@@ -81,7 +82,10 @@ def main() -> None:
     evaluation.add_argument("--out", type=Path, help="JSON")
     evaluation.set_defaults(run_command=_evaluate)
     args = parser.parse_args()
-    args.run_command(args)
+    try:
+        args.run_command(args)
+    except ValueError as error:
+        raise SystemExit(f"gen2act-imagination: {error}") from None
 
 
 if __name__ == "__main__":

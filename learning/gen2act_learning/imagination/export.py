@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gen2act_sim import TASKS
 
+from ..onnx_graph import write_graph
 from .graphs import FRAME_INPUTS, NOISE, PLAN_OUTPUTS, FrameGraph, PlanGraph
 from .hand import fitted_hand_painter
-from .networks import Eraser, NetworkConfig, Planner, ScenePainter
+from .networks import NetworkConfig, Networks, make_networks, saved_network
 from .scenes import IMAGE_SIZE
 from .text import MAX_WORDS, TaskReader, train_reader
 
-OPSET = 18
 FPS = 5.0  # the training videos last three seconds, more or less
 _TOLERANCE = 1.5  # [levels of 255] mean difference of a frame between torch and ONNX
 
@@ -43,74 +42,38 @@ class Imagination(NamedTuple):
 
 def load_run(run: Path) -> Imagination:
     """Trained networks of a run; the sentence reader and the hand's light are made here."""
-    saved = {
-        name: torch.load(run / f"{name}.pt", map_location="cpu", weights_only=True)
-        for name in ("planner", "eraser", "painter")
-    }
+    saved = {name: saved_network(run / f"{name}.pt") for name in Networks._fields}
     tasks = tuple(saved["planner"]["tasks"])
     if any(tuple(part["tasks"]) != tasks for part in saved.values()):
         raise ValueError(f"the parts in {run} were trained for different tasks")
-    network = NetworkConfig(tasks)
-    planner, eraser, painter = Planner(network), Eraser(network), ScenePainter(network)
-    planner.load_state_dict(saved["planner"]["weights"])
-    eraser.load_state_dict(saved["eraser"]["weights"])
-    painter.load_state_dict(saved["painter"]["weights"])
-    training = {name: part["training"] for name, part in saved.items()}
-    return assemble(planner, eraser, painter, training)
+    networks = make_networks(NetworkConfig(tasks))
+    for name, net in networks._asdict().items():
+        net.load_state_dict(saved[name]["weights"])
+    return assemble(networks, {name: part["training"] for name, part in saved.items()})
 
 
 def assemble(
-    planner: Planner,
-    eraser: Eraser,
-    painter: ScenePainter,
-    training: dict[str, Any],
-    *,
-    reader_steps: int = 1500,
+    networks: Networks, training: dict[str, Any], *, reader_steps: int = 1500
 ) -> Imagination:
     """The model around trained networks; `training` says how they were."""
-    tasks = planner.cfg.tasks
+    tasks = networks.planner.cfg.tasks
     reader, vocabulary = train_reader(tasks, reader_steps)
-    plan = PlanGraph(planner.eval(), eraser.eval(), painter.eval())
-    frame = FrameGraph(painter, fitted_hand_painter(IMAGE_SIZE))
+    plan = PlanGraph(*networks)
+    frame = FrameGraph(networks.painter, fitted_hand_painter(IMAGE_SIZE))
     return Imagination(tasks, vocabulary, reader, plan.eval(), frame.eval(), training)
-
-
-def _save(
-    module: nn.Module,
-    inputs: dict[str, Tensor],
-    outputs: tuple[str, ...],
-    path: Path,
-    dynamic: dict[str, dict[int, Any]] | None = None,
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export warns of its own deprecated internals
-        program = torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=None
-            if dynamic is None
-            else tuple(dynamic.get(name, {}) for name in inputs),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path), external_data=False)
 
 
 @torch.no_grad()
 def write_graphs(model: Imagination, folder: Path) -> None:
     """`text.onnx`, `plan.onnx` and `frame.onnx`."""
     ids = torch.zeros(1, MAX_WORDS, dtype=torch.int64)
-    _save(model.reader, {"words": ids}, ("logits",), folder / "text.onnx")
+    write_graph(model.reader, {"words": ids}, ("logits",), folder / "text.onnx")
     inputs = _plan_inputs(np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), 0, 0, 16)
     frames = torch.export.Dim("frames", min=2, max=512)
-    _save(model.plan, inputs, PLAN_OUTPUTS, folder / "plan.onnx", {"progress": {0: frames}})
+    write_graph(model.plan, inputs, PLAN_OUTPUTS, folder / "plan.onnx", {"progress": {0: frames}})
     plan = dict(zip(PLAN_OUTPUTS, model.plan(*inputs.values()), strict=True))
     at = frame_inputs(plan, inputs["task"], 0)
-    _save(model.frame, at, ("frame",), folder / "frame.onnx")
+    write_graph(model.frame, at, ("frame",), folder / "frame.onnx")
 
 
 def _plan_inputs(scene: np.ndarray, task: int, seed: int, frames: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gen2act_sim.human import HAND_STAYS
 
 from .hand import FAR_M, HandPainter, people
-from .networks import Encoded, Eraser, Planner, ScenePainter
+from .networks import Encoded, Eraser, Planner, Recognizer, ScenePainter
 from .scenes import IMAGE_SIZE, MOMENTS
 
 NOISE = 12  # standard normal numbers that decide who acts, how fast and from where
@@ -73,9 +73,12 @@ class Performer(nn.Module):
 class PlanGraph(nn.Module):
     """Everything that is needed once a video."""
 
-    def __init__(self, planner: Planner, eraser: Eraser, painter: ScenePainter) -> None:
+    def __init__(
+        self, planner: Planner, recognizer: Recognizer, eraser: Eraser, painter: ScenePainter
+    ) -> None:
         super().__init__()
-        self.planner, self.eraser, self.painter = planner, eraser, painter
+        self.planner, self.recognizer = planner, recognizer
+        self.eraser, self.painter = eraser, painter
         self.performer = Performer(planner.cfg.tasks)
 
     def forward(
@@ -92,7 +95,7 @@ class PlanGraph(nn.Module):
         plan = self.planner.plan(features, task)
         timeline = self.performer(plan.path[0], task, noise, progress)
         plate = self.eraser(picture)
-        present = self.planner.tasks_present(features)[0].sigmoid()
+        present = self.recognizer(features)[0].sigmoid()
         return present, *timeline, plan.object_px, plate, *self.painter.encode(plate)
 
 

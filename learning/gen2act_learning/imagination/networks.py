@@ -1,9 +1,10 @@
-"""The two networks: where hand and object go, and what the scene looks like when they have."""
+"""The networks: what is in the scene, where hand and object go, how it looks when they have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ PATH = 6  # hand x, y, z [m], opening, object displacement x, y [px]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Shape of both networks."""
+    """Shape of the networks."""
 
     tasks: tuple[str, ...]  # ids; their order is the networks' vocabulary
     planner_channels: tuple[int, int, int] = (24, 48, 96)  # at strides 4, 8, 16
@@ -99,7 +100,6 @@ class Planner(nn.Module):
         # A last layer for each task: what moves how is the task.
         self.weight = nn.Parameter(torch.randn(count, cfg.hidden, MOMENTS * PATH) * 0.02)
         self.bias = nn.Parameter(torch.zeros(count, MOMENTS * PATH))
-        self.present = nn.Linear(b, count)
         self.register_buffer("path_mean", torch.zeros(count, MOMENTS, PATH))
         self.register_buffer("path_std", torch.ones(count, MOMENTS, PATH))
         self.register_buffer("coordinates", grid(IMAGE_SIZE // 8).reshape(2, -1))
@@ -109,10 +109,6 @@ class Planner(nn.Module):
         fine = self.fine(self.stem(scene - 0.5))
         coarse = F.interpolate(self.coarse(fine), scale_factor=2.0, mode="nearest")
         return self.merge(fine + coarse)
-
-    def tasks_present(self, features: Tensor) -> Tensor:
-        """Logits: could this task be done in this picture? [B, tasks]"""
-        return self.present(features.amax(dim=(2, 3)))
 
     def plan(self, features: Tensor, task: Tensor) -> Plan:
         """The motion for tasks int [B]."""
@@ -126,6 +122,26 @@ class Planner(nn.Module):
         residual = residual.reshape(-1, MOMENTS, PATH)
         path = self.path_mean[task] + self.path_std[task] * residual
         return Plan(path, (where[:, :2] + 1) * (IMAGE_SIZE / 2) - 0.5, places)
+
+
+class Recognizer(nn.Module):
+    """Which tasks could be done in a picture; none, if it is no scene at all.
+
+    Objects show in the strongest answers of the planner's features; that table, wall and camera
+    are where they should be, in the features' means over a coarse grid.
+    """
+
+    def __init__(self, cfg: NetworkConfig) -> None:
+        super().__init__()
+        channels = cfg.planner_channels[1]
+        self.read = nn.Sequential(
+            nn.Linear((1 + 4 * 4) * channels, 96), nn.SiLU(), nn.Linear(96, len(cfg.tasks))
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The planner's features [B, C, S/8, S/8] → logits [B, tasks]."""
+        layout = F.avg_pool2d(features, features.shape[-1] // 4).flatten(1)
+        return self.read(torch.cat([features.amax(dim=(2, 3)), layout], dim=1))
 
 
 class Eraser(nn.Module):
@@ -239,3 +255,26 @@ def _where(cells: Tensor, start: Tensor, shift: Tensor) -> Tensor:
     length = (8 * shift.norm(dim=1, keepdim=True))[:, :, None, None]
     fixed = torch.cat([constant, length.expand(-1, 1, *cells.shape[1:])], 1)
     return torch.cat([*maps, fixed, torch.ones_like(fixed[:, :1])], 1)
+
+
+class Networks(NamedTuple):
+    """All of them; each is trained by itself, in this order."""
+
+    planner: Planner
+    recognizer: Recognizer
+    eraser: Eraser
+    painter: ScenePainter
+
+
+def make_networks(cfg: NetworkConfig) -> Networks:
+    """Untrained."""
+    return Networks(Planner(cfg), Recognizer(cfg), Eraser(cfg), ScenePainter(cfg))
+
+
+def saved_network(path: Path) -> dict[str, Any]:
+    """A trained network: `tasks`, `weights`, `training`. Raises ValueError if it is not there."""
+    try:
+        weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there: give {path.stem} some minutes") from None
+    return weights

@@ -23,10 +23,19 @@ from torch import Tensor, nn
 
 from gen2act_sim import TASKS
 
-from .networks import Encoded, Eraser, NetworkConfig, Planner, ScenePainter, shrink
+from .networks import (
+    Encoded,
+    Eraser,
+    NetworkConfig,
+    Planner,
+    Recognizer,
+    ScenePainter,
+    make_networks,
+    saved_network,
+    shrink,
+)
 from .scenes import IMAGE_SIZE, Scene, load
 
-PARTS = ("planner", "eraser", "painter")
 _HAND_UNIT_M = 0.05
 _OBJECT_UNIT_PX = 10.0
 
@@ -37,7 +46,9 @@ class TrainConfig:
 
     data: tuple[str, ...]
     out: str
+    # Of processor time; 0 keeps what the run's folder holds of that network.
     planner_minutes: float = 10.0
+    recognizer_minutes: float = 2.0
     eraser_minutes: float = 3.0
     painter_minutes: float = 20.0
     lr: float = 2e-3
@@ -127,10 +138,8 @@ def same_scene(tasks: tuple[str, ...]) -> Tensor:
     return torch.tensor([[float(a == b) for b in names] for a in names])
 
 
-def planner_loss(
-    planner: Planner, batch: Scenes, related: Tensor
-) -> tuple[Tensor, dict[str, float]]:
-    """Motion, place of the object, tasks that are possible."""
+def planner_loss(planner: Planner, batch: Scenes) -> tuple[Tensor, dict[str, float]]:
+    """Motion, and place of the object."""
     features = planner.features(jitter(as_float(batch.scene)))
     plan = planner.plan(features, batch.task)
     error = (plan.path - batch.path).abs()
@@ -144,16 +153,76 @@ def planner_loss(
     target = torch.softmax(-squared / (2 * size), dim=-1)
     located = -(target * plan.places.log_softmax(-1)).sum(-1).mean()
     place = (plan.object_px - batch.start_px).abs().mean()
-    present = F.binary_cross_entropy_with_logits(
-        planner.tasks_present(features), related[batch.task]
-    )
-    loss = motion + 0.1 * located + place / _OBJECT_UNIT_PX + 0.1 * present
+    loss = motion + 0.1 * located + place / _OBJECT_UNIT_PX
     return loss, {
         "hand_mm": 1000 * hand.item(),
         "moved_px": moved.item(),
         "object_px": place.item(),
         "opening": error[..., 3].mean().item(),
-        "present": present.item(),
+    }
+
+
+def strange_pictures(scenes: Tensor) -> Tensor:
+    """As many pictures [B, 3, S, S] in [0, 1] that are no scenes, some of them made from scenes.
+
+    Colour gradients, noise of several sizes, scenes turned on their side or head, cut into tiles
+    in another order, and enlarged parts of them.
+    """
+    kinds = torch.randint(5, (len(scenes),)).tolist()
+    makers = (_gradient, _noise, _turned, _tiled, _enlarged)
+    return torch.stack([makers[kind](one) for kind, one in zip(kinds, scenes, strict=True)])
+
+
+def _gradient(scene: Tensor) -> Tensor:
+    ends = torch.rand(2, 3, 1, 1) * torch.tensor([1.0, torch.rand(()).round()]).view(2, 1, 1, 1)
+    along = torch.linspace(0, 1, scene.shape[-1]).expand(scene.shape[-2:])
+    along = along if torch.rand(()) < 0.5 else along.T
+    return (ends[0] + along * (ends[1] - ends[0])).abs().clamp(0, 1)
+
+
+def _noise(scene: Tensor) -> Tensor:
+    size = scene.shape[-1]
+    picture = torch.rand(3, 1, 1).expand(3, size, size).clone()
+    for cells in (2, 4, 8, 16, 32, 64):
+        grey = torch.rand(()) < 0.5
+        cloud = torch.randn(1, 1 if grey else 3, cells, cells) * 0.4 * torch.rand(())
+        picture += F.interpolate(cloud, size=(size, size), mode="bilinear")[0]
+    return picture.clamp(0, 1)
+
+
+def _turned(scene: Tensor) -> Tensor:
+    return torch.rot90(scene, int(torch.randint(1, 4, ())), (1, 2))
+
+
+def _tiled(scene: Tensor) -> Tensor:
+    side = scene.shape[-1] // 4
+    tiles = scene.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)
+    tiles = tiles[:, torch.randperm(16)].unflatten(1, (4, 4))
+    return tiles.permute(0, 1, 3, 2, 4).reshape(scene.shape)
+
+
+def _enlarged(scene: Tensor) -> Tensor:
+    size = scene.shape[-1]
+    side = int(size * (0.3 + 0.3 * torch.rand(())))
+    top, left = (int(torch.randint(size - side + 1, ())) for _ in range(2))
+    part = scene[None, :, top : top + side, left : left + side]
+    return F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False)[0]
+
+
+def recognizer_loss(
+    recognizer: Recognizer, batch: Scenes, planner: Planner, related: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Tasks that are possible, of scenes and of as many pictures that are none."""
+    scenes = jitter(as_float(batch.scene), 0.25)
+    with torch.no_grad():
+        features = planner.features(torch.cat([scenes, strange_pictures(scenes)]))
+    possible = related[batch.task]
+    target = torch.cat([possible, torch.zeros_like(possible)])
+    logits = recognizer(features)
+    wrong = ((logits > 0) != (target > 0.5)).any(1).float()
+    return F.binary_cross_entropy_with_logits(logits, target), {
+        "scenes_misread": wrong[: len(scenes)].mean().item(),
+        "others_taken_for_scenes": wrong[len(scenes) :].mean().item(),
     }
 
 
@@ -276,8 +345,12 @@ def adopt(net: nn.Module, tasks: tuple[str, ...], saved: dict[str, Any]) -> None
             value.copy_(old)
 
 
-def train(cfg: TrainConfig, parts: tuple[str, ...] = PARTS) -> None:
-    """Writes `<part>.pt` for every part into the run's folder."""
+def train(cfg: TrainConfig) -> None:
+    """Writes `<network>.pt` for every network into the run's folder.
+
+    Raises:
+        ValueError: no scenes, or a network that is to be kept is not there.
+    """
     torch.manual_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     out = Path(cfg.out)
@@ -294,33 +367,36 @@ def train(cfg: TrainConfig, parts: tuple[str, ...] = PARTS) -> None:
     rest[held_rows] = False
     held, data = everything.part(held_rows), everything.part(rest.nonzero()[:, 0])
     print(json.dumps({**asdict(cfg), "tasks": tasks, "scenes": len(data)}), flush=True)
-    for name in parts:
+    networks = make_networks(network)
+    related = same_scene(tasks)
+    losses: dict[str, Losses] = {
+        "planner": partial(planner_loss, networks.planner),
+        "recognizer": partial(
+            recognizer_loss, networks.recognizer, planner=networks.planner, related=related
+        ),
+        "eraser": partial(eraser_loss, networks.eraser),
+        "painter": partial(painter_loss, networks.painter),
+    }
+    for name, net in networks._asdict().items():
         torch.manual_seed(cfg.seed)
-        net: nn.Module
-        losses: Losses
-        if name == "planner":
-            net = planner = Planner(network)
-            losses = partial(planner_loss, planner, related=same_scene(tasks))
-        elif name == "eraser":
-            net = eraser = Eraser(network)
-            losses = partial(eraser_loss, eraser)
-        else:
-            net = painter = ScenePainter(network)
-            losses = partial(painter_loss, painter)
+        minutes = float(getattr(cfg, f"{name}_minutes"))
+        if minutes == 0:
+            adopt(net, tasks, saved_network(out / f"{name}.pt"))
+            continue
         if cfg.start_from:
-            saved = torch.load(Path(cfg.start_from) / f"{name}.pt", weights_only=True)
-            adopt(net, tasks, saved)
+            adopt(net, tasks, saved_network(Path(cfg.start_from) / f"{name}.pt"))
         if isinstance(net, Planner):
             _centre(net, data)
-        average = fit(name, net, losses, data, held, cfg)
+        average = fit(name, net, losses[name], data, held, cfg)
+        net.load_state_dict(average.state_dict())
         training = {
-            "processor_minutes": getattr(cfg, f"{name}_minutes"),
+            "processor_minutes": minutes,
             "scenes": len(data),
             "batch": cfg.batch,
             "lr": cfg.lr,
             "torch": str(torch.__version__),
         }
-        weights = {"tasks": list(tasks), "weights": average.state_dict(), "training": training}
+        weights = {"tasks": list(tasks), "weights": net.state_dict(), "training": training}
         torch.save(weights, out / f"{name}.pt")
 
 

@@ -130,6 +130,19 @@ def test_a_task_whose_object_is_not_in_the_picture_is_refused(
         model.imagine("open the window", drawer, 0, 16, unheard)
 
 
+@pytest.mark.parametrize("kind", ["grey", "noise", "on its head", "too near"])
+def test_a_picture_that_is_no_scene_is_refused(model: Imagination, drawer: U8, kind: str) -> None:
+    strange = {
+        "grey": np.full_like(drawer, 128),
+        "noise": np.random.default_rng(0).integers(0, 256, drawer.shape, np.uint8),
+        "on its head": np.ascontiguousarray(drawer[::-1]),
+        "too near": np.ascontiguousarray(drawer[60:160, 60:160]),
+    }[kind]
+    for instruction in model.instructions:
+        with pytest.raises(UnsupportedInstruction, match="in this picture"):
+            model.imagine(instruction, strange, 1, 2, lambda progress: None)
+
+
 def test_a_hand_comes_and_the_drawer_closes_in_an_unmoved_scene(
     model: Imagination, drawer: U8
 ) -> None:
