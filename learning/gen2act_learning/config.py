@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from gen2act_contracts.spec import ActionDimension
+from gen2act_policy.bundle import Conditioning
 
 SIMULATOR_ACTIONS = tuple(ActionDimension(name, "m", -0.05, 0.05) for name in ("dx", "dy", "dz"))
 
@@ -88,9 +89,9 @@ class TrainConfig:
     out: str
     minutes: float = 60.0  # wall-clock budget of the whole run, resumes included
     steps: int | None = None  # end each phase after so many steps even if time is left
-    # What the goal tokens are made of: the human video (Gen2Act), or its last frame alone (the
-    # paper's goal-image baseline, served by sending that one frame as the video).
-    conditioning: Literal["video", "goal_image"] = "video"
+    # What the goal tokens are made of. "video" is Gen2Act; the others are the paper's baselines:
+    # the video's last frame alone, the instruction, a video of another episode of the same task.
+    conditioning: Conditioning = "video"
     episodes_per_step: int = 8
     times_per_episode: int = 6  # policy samples per episode and step
     # Track loss costs the most, so only a part of a step's episodes and policy samples has it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from gen2act_contracts.spec import ActionDimension, ActionSpec
-from gen2act_policy.bundle import load_bundle, write_manifest
+from gen2act_policy.bundle import graph_names, load_bundle, write_manifest
+from gen2act_policy.history import Floats
 from gen2act_policy.runtime import OnnxRuntime, StepOutput
+from gen2act_policy.words import WORDS, word_ids
+from gen2act_sim import TASKS
 
 from .config import SIMULATOR_ACTIONS, ModelConfig
 from .data.batches import pick_frames
+from .data.episodes import Episode
 from .data.mixture import open_mixture
 from .model import Policy
 from .onnx_graph import write_graph
@@ -45,11 +50,21 @@ class _Step(nn.Module):
         return out.action, out.gripper, out.terminate
 
 
+class _Goal(nn.Module):
+    """The goal's graph: a video's frames, or words, to goal tokens."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, source: Tensor) -> Tensor:
+        return self.policy.goal(source)
+
+
 class Trained(NamedTuple):
     policy: Policy
     spec: ActionSpec
-    step: int
-    minutes: float
+    training: dict[str, Any]  # as the manifest has it
 
 
 def load_policy(run: Path) -> Trained:
@@ -57,10 +72,19 @@ def load_policy(run: Path) -> Trained:
     saved = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     shape = dict(saved["model_config"])
     shape["stem_channels"] = tuple(shape["stem_channels"])
-    policy = Policy(ModelConfig(**shape))
+    policy = Policy(ModelConfig(**shape), saved.get("conditioning", "video"))
     policy.load_state_dict(saved["average"])
     spec = action_spec(policy.cfg, saved.get("actions", {}))
-    return Trained(policy.eval(), spec, saved["step"], saved["spent_s"] / 60)
+    training = {"steps": saved["step"], "minutes": round(saved["spent_s"] / 60, 1)}
+    if "tasks" in saved:
+        training["tasks"] = task_names(saved["tasks"])
+    return Trained(policy.eval(), spec, training)
+
+
+def task_names(instructions: Iterable[str]) -> list[str]:
+    """The simulator's names of its own tasks; of others, what the data call them. Sorted."""
+    names = {task.instruction: name for name, task in TASKS.items()}
+    return sorted({names.get(instruction, instruction) for instruction in instructions})
 
 
 def action_spec(cfg: ModelConfig, actions: dict[str, Any]) -> ActionSpec:
@@ -84,7 +108,10 @@ def write_graphs(policy: Policy, folder: Path) -> None:
     tokens, width = cfg.frame_tokens, cfg.width
     batch = torch.export.Dim("batch", min=1, max=1024)
     image = torch.zeros(2, cfg.image_size, cfg.image_size, 3, dtype=torch.uint8)
-    video = torch.randn(2, cfg.goal_frames, tokens, width)
+    source = {"features": torch.randn(2, cfg.goal_frames, tokens, width)}
+    if policy.conditioning == "language":
+        source = {"words": torch.zeros(2, WORDS, dtype=torch.int64)}
+    encoder, goal, step = graph_names(policy.conditioning)
     step_inputs: dict[str, Tensor] = {
         "history": torch.randn(2, cfg.history, tokens, width),
         "goal": torch.randn(2, cfg.stream_tokens, width),
@@ -92,10 +119,10 @@ def write_graphs(policy: Policy, folder: Path) -> None:
     if cfg.proprioception:
         step_inputs["proprioception"] = torch.rand(2, cfg.history, 4)
     graphs: list[tuple[str, nn.Module, dict[str, Tensor], list[str]]] = [
-        ("frame_encoder", policy.frame_encoder, {"image": image}, ["features"]),
-        ("goal_resampler", policy.goal_resampler, {"features": video}, ["goal"]),
+        (encoder, policy.frame_encoder, {"image": image}, ["features"]),
+        (goal, _Goal(policy), source, ["goal"]),
         (
-            "step",
+            step,
             _Step(policy),
             step_inputs,
             ["action_logits", "gripper_logits", "terminate_logits"],
@@ -115,11 +142,8 @@ def agreement(policy: Policy, bundle: Path, data: tuple[str, ...], steps: int) -
     step = _Step(policy)
     for ref in open_mixture(data, cfg.image_size).episodes:
         episode = ref.load()
-        keep = pick_frames(len(episode.video), cfg.goal_frames, None)
-        video = np.ascontiguousarray(episode.video[keep])
-        goal = runtime.resample(runtime.encode(video)[None])
+        goal, torch_goal = _goals(policy, runtime, episode)
         features = runtime.encode(np.ascontiguousarray(episode.images))
-        torch_goal = policy.goal_resampler(policy.frame_encoder(torch.from_numpy(video))[None])
         torch_features = policy.frame_encoder(torch.from_numpy(np.array(episode.images)))
         state = np.concatenate([episode.ee_position_m, episode.gripper_opening[:, None]], 1)
         for t in range(len(features)):
@@ -140,6 +164,17 @@ def agreement(policy: Policy, bundle: Path, data: tuple[str, ...], steps: int) -
     return same / total
 
 
+def _goals(policy: Policy, runtime: OnnxRuntime, episode: Episode) -> tuple[Floats, Tensor]:
+    """What the episode asks for, as goal tokens: ONNX's [*G] and torch's [1, *G]."""
+    if policy.conditioning == "language":
+        words = word_ids(episode.task)
+        return runtime.read(words), policy.goal(torch.from_numpy(words)[None])
+    keep = pick_frames(len(episode.video), policy.cfg.goal_frames, None)
+    video = np.ascontiguousarray(episode.video[keep])
+    features = policy.frame_encoder(torch.from_numpy(video))[None]
+    return runtime.resample(runtime.encode(video)[None]), policy.goal(features)
+
+
 def _decisions(out: StepOutput) -> tuple[bytes, bytes, bytes]:
     return (
         out.action_logits.argmax(-1).astype(np.int64).tobytes(),
@@ -154,13 +189,13 @@ def export(run: Path, out: Path, name: str, data: tuple[str, ...], steps: int) -
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_graphs(trained.policy, folder)
-        training = {"steps": trained.step, "minutes": round(trained.minutes, 1)}
         model_hash = write_manifest(
             folder,
             name,
             trained.spec,
+            conditioning=trained.policy.conditioning,
             goal_frames=trained.policy.cfg.goal_frames,
-            training=training,
+            training=trained.training,
         )
         share = agreement(trained.policy, folder, data, steps) if steps else None
         if share is not None and share < AGREEMENT:
@@ -174,7 +209,7 @@ def export(run: Path, out: Path, name: str, data: tuple[str, ...], steps: int) -
         "model_hash": model_hash,
         "bytes": size,
         "agreement": share,
-    } | training
+    } | trained.training
 
 
 def main() -> None:

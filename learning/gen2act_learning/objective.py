@@ -133,10 +133,30 @@ def locate_only(
     return locate_loss(encoded, auxiliary, batch.landmarks, policy.center)
 
 
+def video_losses(
+    goal: Tensor, auxiliary: Auxiliary, batch: Batch, center: Tensor
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """What the goal tokens [E, N, W] tell of the video: the hand's path, where it acts and ends."""
+    hand = scaled_hand(batch.hand, center, opening=False)
+    path = auxiliary.hand_path(goal)
+    contact = (batch.contact - center) / WORKSPACE_SCALE_M
+    contact_points = auxiliary.contact_points(goal)
+    parts = {"hand": place_loss(path, hand), "contact": place_loss(contact_points, contact)}
+    with torch.no_grad():
+        errors = {
+            "path_mm": position_error_mm(path, hand),
+            "contact_mm": position_error_mm(contact_points, contact),
+        }
+    return parts, errors
+
+
 def losses(
     policy: Policy, auxiliary: Auxiliary, batch: Batch, config: TrainConfig, *, train: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Total loss and its parts, with the action error in mm and terminate precision/recall."""
+    """Total loss and its parts, with the action error in mm and terminate precision/recall.
+
+    Conditioned on language, what asks the goal tokens about the video falls away.
+    """
     cfg, weights = config.model, config.loss
     episodes, frames_per_video = batch.video.shape[:2]
     encoded = None
@@ -148,7 +168,9 @@ def losses(
     video_features, frame_features = features.split(
         [episodes * frames_per_video, len(batch.frames)]
     )
-    goal = policy.goal_resampler(video_features.unflatten(0, (episodes, frames_per_video)))
+    video_features = video_features.unflatten(0, (episodes, frames_per_video))
+    language = config.conditioning == "language"
+    goal = policy.goal(batch.words if language else video_features)
     kv = policy.robot_resampler.project(frame_features)[:, batch.history]
     newest = frame_features[batch.history[:, -1]]
     robot = policy.robot_resampler.join(policy.robot_resampler.resample(kv), newest)
@@ -180,44 +202,38 @@ def losses(
         batch.terminate,
         pos_weight=torch.tensor(weights.terminate_positive, device=log_p.device),
     )
-    hand_truth = scaled_hand(batch.hand, policy.center, opening=False)
-    path = auxiliary.hand_path(goal)
-    hand = place_loss(path, hand_truth)
-    contact_truth = (batch.contact - policy.center) / WORKSPACE_SCALE_M
-    contact_points = auxiliary.contact_points(goal)
-    contact = place_loss(contact_points, contact_truth)
     total = (
         action
         + weights.action_mean * action_mean
         + weights.gripper * gripper
         + weights.terminate * terminate
-        + weights.hand * hand
-        + weights.contact * contact
     )
-    parts = {
-        "action": action,
-        "gripper": gripper,
-        "terminate": terminate,
-        "hand": hand,
-        "contact": contact,
-    }
+    parts = {"action": action, "gripper": gripper, "terminate": terminate}
+    told: dict[str, float] = {}
+    if not language:
+        seen, told = video_losses(goal, auxiliary, batch, policy.center)
+        total = total + weights.hand * seen["hand"] + weights.contact * seen["contact"]
+        parts |= seen
     located: dict[str, float] = {}
     if encoded is not None:
         locate, located = locate_loss(encoded, auxiliary, batch.landmarks, policy.center)
         total = total + weights.locate * locate
     if weights.track > 0:
-        part = slice(config.track_episodes)
-        first = video_features.unflatten(0, (episodes, frames_per_video))[part, 0]
-        predicted = auxiliary.track_goal(batch.points[part], first, goal[part])
-        parts["track_goal"] = track_loss(predicted, batch.tracks[part], batch.visible[part])
+        tracks: dict[str, Tensor] = {}
+        if not language:
+            part = slice(config.track_episodes)
+            first = video_features[part, 0]
+            predicted = auxiliary.track_goal(batch.points[part], first, goal[part])
+            tracks["track_goal"] = track_loss(predicted, batch.tracks[part], batch.visible[part])
         part = slice(None, None, max(1, len(robot) // config.track_samples))
         begin = batch.robot_tracks[part, :, 0].nan_to_num()
         first = frame_features[batch.history[part, 0]]
         predicted = auxiliary.track_robot(begin, first, robot[part])
-        parts["track_robot"] = track_loss(
+        tracks["track_robot"] = track_loss(
             predicted, batch.robot_tracks[part], batch.robot_visible[part]
         )
-        total = total + weights.track * (parts["track_goal"] + parts["track_robot"])
+        total = total + weights.track * torch.stack(list(tracks.values())).sum()
+        parts |= tracks
     with torch.no_grad():
         argmax = centres[out.action.argmax(-1)]
         off = (argmax[:, 0] - target[:, 0].clamp(-1, 1)).abs() * (high - low) / 2
@@ -225,10 +241,9 @@ def losses(
         fired = out.terminate > 0
         hit = (fired & (batch.terminate > 0.5)).sum()
         metrics = {key: value.item() for key, value in parts.items()}
-        metrics |= located | {
+        metrics |= located | told
+        metrics |= {
             "error_mm": float(error),
-            "path_mm": position_error_mm(path, hand_truth),
-            "contact_mm": position_error_mm(contact_points, contact_truth),
             "terminate_precision": float(hit / fired.sum().clamp(min=1)),
             "terminate_recall": float(hit / (batch.terminate > 0.5).sum().clamp(min=1)),
             "gripper_accuracy": float(((out.gripper > 0) == (batch.gripper > 0.5)).float().mean()),

@@ -3,332 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import copy
-import csv
-import hashlib
-import json
-import time
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from typing import get_args
 
-import numpy as np
 import torch
 
+from gen2act_contracts.errors import Gen2ActError
+from gen2act_policy.bundle import Conditioning
+
 from .config import PRESETS, LossWeights, TrainConfig
-from .data.batches import (
-    Batch,
-    FrameBatch,
-    collate,
-    collate_frames,
-    read,
-    stream,
-)
-from .data.dataset import EpisodeRef
-from .data.episodes import Episode
 from .data.errors import DatasetError
-from .data.mixture import open_mixture
-from .model import Auxiliary, Policy
-from .objective import locate_only, losses
-from .plots import write_plots
+from .trainer import CheckpointMismatch, Trainer
 
 
-class CheckpointMismatch(ValueError):
-    """A run folder holds a checkpoint of another model shape."""
-
-
-def actions_of(config: TrainConfig) -> dict[str, object]:
-    """What a checkpoint says about its actions."""
-    plain: dict[str, object] = json.loads(json.dumps(config.to_json()))
-    return {"dimensions": plain["dimensions"], "frame": plain["frame"]}
-
-
-def learning_rate(config: TrainConfig, step: int, used: float) -> float:
-    """Warm-up by steps, then cosine over the budget (``used`` in [0, 1])."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    cosine = 0.5 * (1 + np.cos(np.pi * min(used, 1.0)))
-    return config.lr_final + (config.lr - config.lr_final) * float(cosine)
-
-
-class Trainer:
-    """Holds everything that a checkpoint restores."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.data = open_mixture(config.data, config.model.image_size)
-        if config.model.proprioception and not self.data.has_state:
-            raise DatasetError(
-                "the data have no end-effector position and gripper opening: name them with "
-                "`gen2act-data describe --state ... --opening ...` or train with "
-                "--no-proprioception"
-            )
-        model = replace(config.model, action_dims=len(self.data.dimensions))
-        config = replace(
-            config, model=model, dimensions=self.data.dimensions, frame=self.data.frame
-        )
-        self.config = config
-        self.out = Path(config.out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        name = config.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(name)
-        torch.manual_seed(config.seed)
-        self.policy = Policy(config.model).to(self.device)
-        # Pictures come with channels last; convolutions run a third faster if weights are alike.
-        self.policy.frame_encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.auxiliary = Auxiliary(config.model).to(self.device)
-        self.average = copy.deepcopy(self.policy).requires_grad_(False)
-        self.parameters = [*self.policy.parameters(), *self.auxiliary.parameters()]
-        decay = [p for p in self.parameters if p.ndim >= 2]
-        plain = [p for p in self.parameters if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": config.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=config.lr,
-            betas=(0.9, 0.98),
-        )
-        self.step = 0
-        self.spent_s = 0.0
-        if config.encoder_from is not None and not self.checkpoint.exists():
-            self.take_encoder(Path(config.encoder_from) / "last.pt")
-        self.resume()
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.out / "last.pt"
-
-    def take_encoder(self, checkpoint: Path) -> None:
-        """Begin with the averaged frame encoder of another run of the same model shape."""
-        saved = torch.load(checkpoint, map_location=self.device, weights_only=True)
-        if saved["model_config"] != self.model_config:
-            raise CheckpointMismatch(f"{checkpoint} holds an encoder of another model shape")
-        prefix = "frame_encoder."
-        encoder = {
-            key.removeprefix(prefix): value
-            for key, value in saved["average"].items()
-            if key.startswith(prefix)
-        }
-        for policy in (self.policy, self.average):
-            policy.frame_encoder.load_state_dict(encoder)
-        print(f"frame encoder of {checkpoint} (step {saved['step']})", flush=True)
-
-    @property
-    def model_config(self) -> dict[str, object]:
-        """As a checkpoint stores it."""
-        shape: dict[str, object] = json.loads(json.dumps(self.config.to_json()["model"]))
-        return shape
-
-    def resume(self) -> None:
-        if not self.checkpoint.exists():
-            return
-        saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if saved["model_config"] != self.model_config:
-            raise CheckpointMismatch(
-                f"{self.checkpoint} was trained with another model configuration; "
-                "choose another --out or delete it"
-            )
-        trained, wanted = (
-            saved.get("actions", actions_of(TrainConfig((), ""))),
-            actions_of(self.config),
-        )
-        if trained != wanted:
-            raise CheckpointMismatch(
-                f"{self.checkpoint} was trained for actions {trained}, the data have {wanted}; "
-                "choose another --out or delete it"
-            )
-        self.policy.load_state_dict(saved["policy"])
-        self.auxiliary.load_state_dict(saved["auxiliary"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.spent_s = saved["step"], saved["spent_s"]
-        print(f"resumed at step {self.step} after {self.spent_s / 60:.1f} min", flush=True)
-
-    def save(self) -> None:
-        temporary = self.out / "last.tmp"
-        torch.save(
-            {
-                "policy": self.policy.state_dict(),
-                "auxiliary": self.auxiliary.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "spent_s": self.spent_s,
-                "model_config": self.model_config,
-                "actions": actions_of(self.config),
-            },
-            temporary,
-        )
-        temporary.rename(self.checkpoint)
-
-    def set_learning_rate(self) -> None:
-        """Each phase, pre-training and training proper, warms up and decays over its own budget."""
-        begin_s, end_s = 0.0, self.config.pretrain_minutes * 60
-        if self.spent_s >= end_s:
-            begin_s, end_s = end_s, self.config.minutes * 60
-        used = (self.spent_s - begin_s) / (end_s - begin_s)
-        if self.config.steps is not None:
-            used = max(used, self.step / self.config.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, used)
-
-    def update(self, batch: Batch | FrameBatch) -> dict[str, float]:
-        """One optimiser step on episodes, or on single frames while pre-training."""
-        config = self.config
-        self.set_learning_rate()
-        batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            if isinstance(batch, FrameBatch):
-                total, metrics = locate_only(self.policy, self.auxiliary, batch, config)
-            else:
-                total, metrics = losses(self.policy, self.auxiliary, batch, config, train=True)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.policy.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
-        return metrics
-
-    @torch.no_grad()
-    def validate(self, items: Sequence[EpisodeRef | Episode]) -> dict[str, float]:
-        """Mean metrics of the averaged weights on held-out episodes."""
-        rows = []
-        rng = np.random.default_rng(0)
-        for i in range(0, len(items), 8):
-            chosen = [read(item) for item in items[i : i + 8]]
-            batch = collate(chosen, rng, self.config.model, 6, self.config.conditioning)
-            _, metrics = losses(
-                self.average, self.auxiliary, batch.to(self.device), self.config, train=False
-            )
-            rows.append(metrics)
-        return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-
-    @torch.no_grad()
-    def freeze(self, items: Sequence[EpisodeRef | Episode]) -> list[Episode]:
-        """Encode every frame once (averaged weights) and hold features instead of images.
-
-        Where compute is short this trades a still-learning encoder for several times as many
-        policy samples a second.
-        """
-        self.policy.frame_encoder.load_state_dict(self.average.frame_encoder.state_dict())
-        self.policy.frame_encoder.requires_grad_(False)
-        state = b"".join(t.cpu().numpy().tobytes() for t in self.average.frame_encoder.parameters())
-        cache = self.out / "features" / hashlib.sha256(state).hexdigest()[:12]
-        cache.mkdir(parents=True, exist_ok=True)
-        episodes = []
-        for count, item in enumerate(items, 1):
-            episode = read(item)
-            if isinstance(item, Episode):
-                episodes.append(episode)
-                continue
-            stored = cache / f"{item.name}.npy"
-            if stored.exists():
-                half = np.load(stored)
-            else:
-                frames = np.concatenate([episode.video, episode.images])
-                features = self.policy.frame_encoder(torch.from_numpy(frames).to(self.device))
-                half = features.half().cpu().numpy()
-                np.save(stored, half)
-            split = len(episode.video)
-            episodes.append(replace(episode, video=half[:split], images=half[split:]))
-            if count % 100 == 0:
-                print(f"\rencoded {count}/{len(items)} episodes", end="", flush=True)
-        print(flush=True)
-        return episodes
-
-    def run(self) -> None:
-        config = self.config
-        print(json.dumps(config.to_json(), indent=1), flush=True)
-        items, chances = self.data.episodes, self.data.chances
-        order = np.random.default_rng(1).permutation(len(items))
-        held_out = min(config.validation_episodes, len(items) // 8)
-        validation: Sequence[EpisodeRef | Episode] = [items[i] for i in order[:held_out]]
-        training: Sequence[EpisodeRef | Episode] = [items[i] for i in order[held_out:]]
-        chances = None if chances is None else chances[order[held_out:]]
-        print(f"{len(training)} training episodes, {held_out} held out", flush=True)
-        log = Log(self.out)
-        if self.spent_s < config.pretrain_minutes * 60:
-            frames = stream(
-                training,
-                partial(collate_frames, each=2),
-                episodes=config.pretrain_episodes_per_step,
-                seed=config.seed + self.step,
-                chances=chances,
-            )
-            self.train_until(config.pretrain_minutes, frames, (), log)
-            self.step = 0  # the policy warms up anew
-        if config.freeze_encoder:
-            training, validation = self.freeze(training), self.freeze(validation)
-        batches = stream(
-            training,
-            partial(
-                collate,
-                cfg=config.model,
-                times=config.times_per_episode,
-                conditioning=config.conditioning,
-            ),
-            episodes=config.episodes_per_step,
-            seed=config.seed + self.step,
-            chances=chances,
-        )
-        self.train_until(config.minutes, batches, validation, log)
-
-    def train_until(
-        self,
-        minutes: float,
-        batches: Iterator[Batch | FrameBatch],
-        validation: Sequence[EpisodeRef | Episode],
-        log: Log,
-    ) -> None:
-        """Train until the run has spent ``minutes`` in all; checkpoint and validate on the way."""
-        config = self.config
-        window: list[dict[str, float]] = []
-        saved_at = mark = time.monotonic()
-        while self.spent_s < minutes * 60 and (config.steps is None or self.step < config.steps):
-            window.append(self.update(next(batches)))
-            now = time.monotonic()
-            self.spent_s, mark = self.spent_s + now - mark, now
-            if self.step % 25 == 0:
-                means = {k: float(np.mean([row[k] for row in window])) for k in window[0]}
-                log.write("train", self.step, self.spent_s, means)
-                window = []
-            if now - saved_at > config.checkpoint_minutes * 60:
-                self.save()
-                if validation:
-                    log.write("held-out", self.step, self.spent_s, self.validate(validation))
-                write_plots(self.out)
-                saved_at = mark = time.monotonic()
-        self.save()
-        write_plots(self.out)
-
-
-class Log:
-    """Metrics to the terminal and to a CSV."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, part: str, step: int, spent_s: float, metrics: dict[str, float]) -> None:
-        row = {"part": part, "step": step, "minutes": round(spent_s / 60, 2)}
-        row |= {key: round(value, 4) for key, value in metrics.items()}
-        path = self.folder / f"log-{'policy' if 'action' in metrics else 'locate'}.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
-
-
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     defaults = TrainConfig(data=(), out="")
     parser = argparse.ArgumentParser(prog="gen2act-train", description=__doc__)
     parser.add_argument(
@@ -350,8 +40,9 @@ def main() -> None:
     parser.add_argument(
         "--conditioning",
         default=defaults.conditioning,
-        choices=["video", "goal_image"],
-        help="the human video, or only its last frame (a baseline of the paper)",
+        choices=get_args(Conditioning),
+        help="what the policy follows: the human video of this scene; or, the paper's baselines: "
+        "only its last frame; the instruction; the video of another episode of the same task",
     )
     parser.add_argument(
         "--resampled-only",
@@ -363,12 +54,27 @@ def main() -> None:
         action="store_true",
         help="frames only; for data without the end effector's position",
     )
-    parser.add_argument("--no-track-loss", action="store_true", help="the paper's ablation")
+    parser.add_argument(
+        "--track-weight",
+        type=float,
+        default=defaults.loss.track,
+        help="of the track losses (%(default)s); 0 is the paper's ablation",
+    )
+    parser.add_argument(
+        "--no-track-loss",
+        dest="track_weight",
+        action="store_const",
+        const=0.0,
+        help="the same as --track-weight 0",
+    )
     parser.add_argument(
         "--pretrain-minutes",
         type=float,
         default=0.0,
         help="part of --minutes spent on the frame encoder alone (finding landmarks)",
+    )
+    parser.add_argument(
+        "--pretrain-episodes-per-step", type=int, default=defaults.pretrain_episodes_per_step
     )
     parser.add_argument(
         "--freeze-encoder",
@@ -378,12 +84,11 @@ def main() -> None:
     parser.add_argument(
         "--encoder-from", help="run folder: begin with its frame encoder (a new run only)"
     )
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    weights = LossWeights()
-    if args.no_track_loss:
-        weights = replace(weights, track=0.0)
-    config = TrainConfig(
+    return parser
+
+
+def _config(args: argparse.Namespace) -> TrainConfig:
+    return TrainConfig(
         data=tuple(args.data),
         out=args.out,
         minutes=args.minutes,
@@ -396,6 +101,7 @@ def main() -> None:
         device=args.device,
         threads=args.threads,
         pretrain_minutes=args.pretrain_minutes,
+        pretrain_episodes_per_step=args.pretrain_episodes_per_step,
         freeze_encoder=args.freeze_encoder,
         encoder_from=args.encoder_from,
         model=replace(
@@ -403,14 +109,21 @@ def main() -> None:
             direct_tokens=not args.resampled_only,
             proprioception=not args.no_proprioception,
         ),
-        loss=weights,
+        loss=replace(LossWeights(), track=args.track_weight),
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    args = _parser().parse_args(arguments)
+    torch.set_num_threads(args.threads)
     try:
-        trainer = Trainer(config)
-    except (DatasetError, CheckpointMismatch) as error:
-        raise SystemExit(f"gen2act-train: {error}") from None
-    trainer.run()
+        Trainer(_config(args)).run()
+    except (DatasetError, CheckpointMismatch, Gen2ActError) as error:
+        print(f"gen2act-train: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

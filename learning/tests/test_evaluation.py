@@ -12,6 +12,7 @@ import pytest
 from gen2act_contracts.errors import BundleInvalid, SpecMismatch
 from gen2act_contracts.spec import ActionChunk
 from gen2act_contracts.video import decode_mp4
+from gen2act_learning.data.demos import FIRST_TRAINING_SEED
 from gen2act_learning.evaluation import cli, looks, suites
 from gen2act_learning.evaluation.episodes import EXPERT, Evaluator, Job, Setup
 from gen2act_learning.evaluation.errors import (
@@ -26,7 +27,15 @@ from gen2act_learning.evaluation.runner import run_jobs
 from gen2act_learning.evaluation.store import EpisodeResult, ResultFile, StageResult
 from gen2act_learning.evaluation.suites import Case, build_suite
 from gen2act_learning.evaluation.summary import controls, mean, rows, wilson_95
-from gen2act_learning.evaluation.videos import Demonstrator, ShownVideo, Shuffled, other_task
+from gen2act_learning.evaluation.videos import (
+    LOCAL,
+    Demonstrator,
+    OtherInstance,
+    ShownVideo,
+    Shuffled,
+    other_seed,
+    other_task,
+)
 from gen2act_policy.testing import small_spec, write_random_bundle
 from gen2act_sim import TASKS, World
 
@@ -41,13 +50,14 @@ class KnowsTheWorld:
         self.skilful = skilful
         self.value = value  # of an unskilful action [m]
         self.world: World | None = None
+        self.goal: np.ndarray | str = ""
 
     def video(self, world: World, task: str, seed: int) -> ShownVideo:
         self.world = world
         return ShownVideo(np.zeros((16, 32, 32, 3), np.uint8), task, "test")
 
-    def start(self, human_video: np.ndarray) -> None:
-        pass
+    def start(self, goal: np.ndarray | str) -> None:
+        self.goal = goal
 
     def act(
         self, image: np.ndarray, proprioception: Sequence[float] | None = None
@@ -148,6 +158,30 @@ def test_the_control_s_video_differs_and_starts_in_the_same_scene():
     assert np.abs(right.frames[0].astype(int) - wrong.frames[0]).mean() < 8
     assert (right.frames[8] != wrong.frames[8]).any()
     assert world.get_state() == before
+
+
+def test_another_instance_is_the_same_task_in_another_scene():
+    world = World("drawer", 100)
+    world.reset("drawer-close")
+    before = world.get_state()
+    here = Demonstrator().video(world, "drawer-close", 100)
+    there, again = (OtherInstance().video(world, "drawer-close", 100) for _ in range(2))
+    assert there.task == "drawer-close"
+    assert np.abs(here.frames[0].astype(int) - there.frames[0]).mean() > 0.5
+    np.testing.assert_array_equal(there.frames, again.frames)
+    assert world.get_state() == before
+
+
+def test_another_instance_is_never_the_evaluated_one_nor_a_training_one():
+    seeds = range(FIRST_TRAINING_SEED)
+    assert all(other_seed(seed) in seeds and other_seed(seed) != seed for seed in seeds)
+
+
+def test_a_policy_without_a_video_is_told_the_instruction():
+    policy = KnowsTheWorld(skilful=False)
+    policy.world = World("drawer", 100)
+    Evaluator(policy, lambda name: LOCAL[name](), max_ticks=1).run(Job(DRAWER, "none", 100))
+    assert policy.goal == "close the drawer"
 
 
 @pytest.mark.parametrize("name", [name for name in looks.LOOKS if name != "plain"])
@@ -337,6 +371,22 @@ def test_nobody_answering_for_a_video_backend_says_what_to_start(bundle, tmp_pat
     assert cli.main(command(bundle, tmp_path / "out", *more)) == 2
     assert "no videogen service at 127.0.0.1:1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_of_language_is_judged_without_videos(tmp_path, capsys):
+    spec = small_spec(uses_proprioception=True)
+    write_random_bundle(tmp_path / "bundle", spec, conditioning="language")
+    line = command(tmp_path / "bundle", tmp_path / "eval" / "out", "--episodes", "1")
+    assert cli.main(line) == 2
+    assert "--video none" in capsys.readouterr().err
+    assert not (tmp_path / "eval").exists()
+    assert cli.main([*line, "--video", "none"]) == 0
+    assert "the instruction in words" in (tmp_path / "eval" / "out" / "report.md").read_text()
+
+
+def test_a_bundle_of_videos_is_not_judged_without(bundle, tmp_path, capsys):
+    assert cli.main(command(bundle, tmp_path / "out", "--video", "demonstrator", "none")) == 2
+    assert "follows a video" in capsys.readouterr().err
 
 
 def test_training_seeds_are_refused(bundle, tmp_path, capsys):

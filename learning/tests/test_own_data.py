@@ -24,7 +24,7 @@ from gen2act_learning.data.mixture import open_mixture, parse_source
 from gen2act_learning.data.recorder import Recorder, prepare
 from gen2act_learning.export import load_policy
 from gen2act_learning.trackers import OpticalFlow
-from gen2act_learning.train import Trainer
+from gen2act_learning.trainer import Trainer
 from gen2act_learning.video_service import ImaginedVideo
 from gen2act_servicekit import GrpcService
 from gen2act_servicekit.redis import connect

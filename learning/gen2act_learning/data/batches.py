@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,11 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gen2act_policy.bundle import Conditioning
+from gen2act_policy.words import word_ids
+
 from ..config import ModelConfig
 from .dataset import EpisodeRef
 from .episodes import Episode
+from .errors import DatasetError
 
 T = TypeVar("T")
+Item = EpisodeRef | Episode
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,12 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class Batch:
-    """E episodes, M = sum of their robot frames, S policy samples."""
+    """E episodes, M = sum of their robot frames, S policy samples.
 
+    Conditioned on language there are no video frames (V = 0), else there are no words (L = 0).
+    """
+
+    words: Tensor  # int64 [E, L] of the instruction
     video: Tensor  # uint8 [E, V, S, S, 3], or features [E, V, K, W]
     hand: Tensor  # [E, V, 4] position [m], closed
     points: Tensor  # [E, P, 2]
@@ -105,6 +114,17 @@ def pick_frames(count: int, wanted: int, rng: np.random.Generator | None) -> np.
     return np.concatenate([[0], np.sort(inner), [count - 1]])
 
 
+def shown_frames(
+    count: int, wanted: int, conditioning: Conditioning, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Which of a video's frames the policy is shown."""
+    if conditioning == "language":
+        return np.zeros(0, np.int64)
+    if conditioning == "goal_image":
+        return np.full(wanted, count - 1)
+    return pick_frames(count, wanted, rng)
+
+
 def tracks_through(
     episode: Episode, ticks: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -120,13 +140,16 @@ def collate(
     rng: np.random.Generator,
     cfg: ModelConfig,
     times: int,
-    conditioning: str = "video",
+    conditioning: Conditioning = "video",
+    shown: list[Episode] | None = None,
 ) -> Batch:
-    """Whole episodes with ``times`` policy samples each; see ``TrainConfig.conditioning``."""
-    rows: dict[str, list[np.ndarray]] = {
-        key: []
-        for key in ("video", "hand", "points", "tracks", "visible", "contact", "frames", "state")
-    }
+    """Whole episodes with ``times`` policy samples each; see ``TrainConfig.conditioning``.
+
+    Args:
+        shown: for each episode the one whose human video is shown; default: itself.
+    """
+    names = "words video hand points tracks visible contact frames state"
+    rows: dict[str, list[np.ndarray]] = {key: [] for key in names.split()}
     video_labels, robot_labels = [], []
     owner: list[int] = []
     history: list[np.ndarray] = []
@@ -135,22 +158,22 @@ def collate(
     gripper: list[np.ndarray] = []
     terminate: list[float] = []
     offset = 0
-    for index, episode in enumerate(episodes):
-        keep = pick_frames(len(episode.video), cfg.goal_frames, rng)
-        if conditioning == "goal_image":
-            keep = np.full_like(keep, len(episode.video) - 1)
-        rows["video"].append(np.asarray(episode.video)[keep])
+    for index, (episode, other) in enumerate(zip(episodes, shown or episodes, strict=True)):
+        keep = shown_frames(len(other.video), cfg.goal_frames, conditioning, rng)
+        told = word_ids(episode.task) if conditioning == "language" else np.zeros(0, np.int64)
+        rows["words"].append(told)
+        rows["video"].append(np.asarray(other.video)[keep])
         rows["hand"].append(
-            np.concatenate([episode.hand_position_m, episode.hand_closed[:, None]], 1)[keep]
+            np.concatenate([other.hand_position_m, other.hand_closed[:, None]], 1)[keep]
         )
-        video_labels.append(video_landmarks(episode, keep))
+        video_labels.append(video_landmarks(other, keep))
         robot_labels.append(robot_landmarks(episode, np.arange(len(episode.images))))
-        rows["points"].append(episode.points)
-        rows["tracks"].append(episode.tracks[:, keep])
-        rows["visible"].append(episode.visible[:, keep])
-        changes = np.flatnonzero(np.diff(episode.gripper_closed)) + 1
+        rows["points"].append(other.points)
+        rows["tracks"].append(other.tracks[:, keep])
+        rows["visible"].append(other.visible[:, keep])
+        changes = np.flatnonzero(np.diff(other.gripper_closed)) + 1
         grasp = changes[0] if len(changes) else -1
-        rows["contact"].append(episode.ee_position_m[[grasp, -1]])
+        rows["contact"].append(other.ee_position_m[[grasp, -1]])
         rows["frames"].append(np.asarray(episode.images))
         rows["state"].append(
             np.concatenate([episode.ee_position_m, episode.gripper_opening[:, None]], 1)
@@ -188,9 +211,50 @@ def collate(
     )
 
 
-def read(item: EpisodeRef | Episode) -> Episode:
+def read(item: Item) -> Episode:
     """An episode in memory as it is, one on disk loaded."""
     return item if isinstance(item, Episode) else item.load()
+
+
+def other_instances(items: Sequence[Item], pool: Sequence[Item]) -> list[list[Item]]:
+    """For each item the others of its task, that is of its instruction, in `pool`.
+
+    Raises:
+        DatasetError: names the tasks that have no other.
+    """
+    of_task: dict[str, list[Item]] = {}
+    for item in pool:
+        of_task.setdefault(item.task, []).append(item)
+    others = [[it for it in of_task.get(item.task, ()) if it is not item] for item in items]
+    alone = sorted({item.task for item, found in zip(items, others, strict=True) if not found})
+    if alone:
+        raise DatasetError(
+            "conditioned on human_video, an episode is shown the video of another one of its task; "
+            f"there is no other to train on of: {', '.join(map(repr, alone))}. Record more of "
+            "them, or leave them out (gen2act-data describe --exclude)"
+        )
+    return others
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes batches of the items with given numbers."""
+
+    items: Sequence[Item]
+    cfg: ModelConfig
+    times: int  # policy samples per episode
+    conditioning: Conditioning = "video"
+    others: Sequence[Sequence[Item]] | None = None  # whose video may be shown; None: its own
+
+    def make(self, numbers: Iterable[int], rng: np.random.Generator) -> Batch:
+        """Where others' videos are shown, each episode's is drawn anew every time."""
+        numbers = list(numbers)
+        episodes = [read(self.items[i]) for i in numbers]
+        shown = None
+        if self.others is not None:
+            pools = [self.others[i] for i in numbers]
+            shown = [read(pool[int(rng.integers(len(pool)))]) for pool in pools]
+        return collate(episodes, rng, self.cfg, self.times, self.conditioning, shown)
 
 
 def draws(
@@ -207,28 +271,31 @@ def draws(
 
 
 def stream(
-    items: Sequence[EpisodeRef | Episode],
-    make: Callable[[list[Episode], np.random.Generator], T],
+    count: int,
+    make: Callable[[NDArray[np.int64], np.random.Generator], T],
     *,
     episodes: int,
     seed: int,
     chances: NDArray[np.float64] | None = None,
     ahead: int = 3,
 ) -> Iterator[T]:
-    """Endless batches ``make(chosen episodes, rng)``, prepared by one background thread.
+    """Endless batches ``make(numbers below count, rng)``, prepared by one background thread.
 
     Args:
-        chances: how likely each item is drawn; default: all of them, in turns.
+        count: of episodes to draw from.
+        make: makes a batch of the episodes with these numbers.
+        episodes: in a batch.
+        chances: how likely each is drawn; default: all of them, in turns.
     """
-    if len(items) < episodes:
-        raise ValueError(f"{len(items)} episodes are fewer than the {episodes} of one step")
+    if count < episodes:
+        raise ValueError(f"{count} episodes are fewer than the {episodes} of one step")
     ready: queue.Queue[T | BaseException] = queue.Queue(maxsize=ahead)
 
     def produce() -> None:
         rng = np.random.default_rng(seed)
         try:
-            for drawn in draws(len(items), episodes, rng, chances):
-                ready.put(make([read(items[j]) for j in drawn], rng))
+            for drawn in draws(count, episodes, rng, chances):
+                ready.put(make(drawn, rng))
         except BaseException as error:
             ready.put(error)
 

@@ -42,6 +42,11 @@ class EpisodeRef:
         """Unique among datasets in different folders."""
         return f"{self.dataset.root.name}-{self.dataset.keys[self.index]}"
 
+    @property
+    def task(self) -> str:
+        """In words."""
+        return self.dataset.tasks[self.index]
+
     def load(self) -> Episode:
         return self.dataset.load(self.index)
 

@@ -19,7 +19,7 @@ from ..data.demos import FIRST_TRAINING_SEED
 from ..video_service import VideoService
 from .chart import write_chart
 from .episodes import EXPERT, MAX_TICKS, Job, Setup
-from .errors import EvaluationError
+from .errors import EvaluationError, WrongCondition
 from .failures import sample, write_failures
 from .progress import Progress
 from .report import Report, as_json, as_markdown, by_level
@@ -27,7 +27,7 @@ from .runner import MakeEvaluator, run_jobs
 from .store import EpisodeResult, Key, ResultFile, simulator_version
 from .suites import SUITES, Case, Suite, build_suite
 from .summary import controls, rows
-from .videos import DEMONSTRATOR, SHUFFLED
+from .videos import DEMONSTRATOR, LOCAL, NONE, SHUFFLED
 
 FORMAT = 1
 OUTPUT_ROOT = Path("runs/eval")
@@ -51,6 +51,19 @@ def open_bundle(folder: Path) -> tuple[Bundle, tuple[str, ...] | None]:
     training = json.loads((folder / MANIFEST).read_bytes()).get("training", {})
     tasks = training.get("tasks")
     return bundle, None if tasks is None else tuple(tasks)
+
+
+def check_condition(bundle: Bundle, videos: Sequence[str]) -> None:
+    """Raises WrongCondition: videos for a bundle that follows an instruction, or the reverse."""
+    if bundle.conditioning == "language" and set(videos) != {NONE}:
+        raise WrongCondition(
+            f"bundle {bundle.name!r} follows the task's instruction, no video: --video {NONE}"
+        )
+    if bundle.conditioning != "language" and NONE in videos:
+        raise WrongCondition(
+            f"--video {NONE} is for bundles conditioned on language; {bundle.name!r} follows a "
+            f"video (conditioning {bundle.conditioning})"
+        )
 
 
 def evaluate(
@@ -122,8 +135,9 @@ def run_suite(args: argparse.Namespace) -> None:
     for what, why in suite.missing.items():
         print(f"not available: {what}: {why}")
     videos = list(dict.fromkeys(args.video))
+    check_condition(bundle, videos)
     for video in videos:
-        if video not in (DEMONSTRATOR, SHUFFLED):
+        if video not in LOCAL:
             with closing(VideoService(args.videogen, args.redis)) as service:
                 service.check(video)
     out = args.out or OUTPUT_ROOT / f"{suite.name}-{bundle.model_hash[:8]}"
@@ -188,8 +202,9 @@ def _parser() -> argparse.ArgumentParser:
         "--video",
         nargs="+",
         default=[DEMONSTRATOR],
-        help="one or more of: demonstrator; shuffled (the control: another task's video); or a "
-        "backend of a running video service, e.g. learned",
+        help="one or more of: demonstrator; shuffled (the control: another task's video); "
+        "other-instance (the same task in another scene); a backend of a running video service, "
+        "e.g. learned; or none alone, for a bundle that follows the instruction",
     )
     suite.add_argument("--episodes", type=int, default=10, help="seeds of each task")
     suite.add_argument("--first-seed", type=int, default=100)

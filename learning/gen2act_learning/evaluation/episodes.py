@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from .looks import look
 from .rollout import ActingPolicy, Frames, rollout
 from .store import EpisodeResult, Key, StageResult
 from .suites import Case
-from .videos import DEMONSTRATOR, SHUFFLED, Demonstrator, FromService, Shuffled, VideoSource
+from .videos import LOCAL, FromService, VideoSource
 
 EXPERT = "expert"  # in the place of a video: the scripted expert acts, which is the ceiling
 MAX_TICKS = 40
@@ -28,7 +28,7 @@ class Job:
     """One episode that is to be run."""
 
     case: Case
-    video: str  # "demonstrator", "shuffled", a backend of the video service, or "expert"
+    video: str  # key of `videos.LOCAL`, a backend of the video service, or "expert"
     seed: int
 
     @property
@@ -94,7 +94,7 @@ class Evaluator:
             video = self._sources[job.video].video(world, task, job.seed)
         except NoVideo as error:
             return StageResult(task, False, False, False, 0, reason=str(error))
-        made = rollout(world, self.policy, task, video.frames, max_ticks=self.max_ticks)
+        made = rollout(world, self.policy, task, video.goal, max_ticks=self.max_ticks)
         if watch is not None:
             watch(StagePictures(task, video.frames, made.frames))
         return StageResult(
@@ -149,11 +149,7 @@ class Setup:
         return Evaluator(LocalPolicy(self.bundle, threads=1), self.source, self.max_ticks)
 
     def source(self, name: str) -> VideoSource:
-        """The source of a video's name; anything but the two built in is a service's backend."""
-        local: Mapping[str, type[Demonstrator] | type[Shuffled]] = {
-            DEMONSTRATOR: Demonstrator,
-            SHUFFLED: Shuffled,
-        }
-        if name in local:
-            return local[name]()
+        """The source of a video's name; any that is not built in is a service's backend."""
+        if name in LOCAL:
+            return LOCAL[name]()
         return FromService(VideoService(self.videogen, self.redis_url), name)

@@ -3,6 +3,7 @@
 EvaluationError
 ├── UnknownChoice     a suite, task or level that does not exist; names those that do
 ├── ResultsMismatch   a results file of another bundle, simulator or tick budget
+├── WrongCondition    videos for a bundle that follows an instruction, or the reverse
 ├── NoVideo           no human video could be made for this scene; the episode is a miss
 └── EpisodeFailed     an episode broke off; names it
 """
@@ -31,6 +32,10 @@ class UnknownChoice(EvaluationError):
 
 class ResultsMismatch(EvaluationError):
     """Results on disk that were made under other conditions."""
+
+
+class WrongCondition(EvaluationError):
+    """The bundle cannot follow what it would be given."""
 
 
 class NoVideo(EvaluationError):

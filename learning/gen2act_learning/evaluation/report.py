@@ -12,7 +12,7 @@ from typing import Any
 
 from .episodes import EXPERT
 from .summary import Mean, Row, controls, mean
-from .videos import SHUFFLED
+from .videos import NONE, OTHER_INSTANCE, SHUFFLED
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,12 @@ def _table(report: Report, video: str) -> list[str]:
 
 
 def _video_name(video: str) -> str:
-    return f"{video} (another task's: the control)" if video == SHUFFLED else video
+    notes = {
+        SHUFFLED: "another task's: the control",
+        OTHER_INSTANCE: "the same task in another scene",
+        NONE: "the instruction in words",
+    }
+    return f"{video} ({notes[video]})" if video in notes else video
 
 
 def _commit() -> str:

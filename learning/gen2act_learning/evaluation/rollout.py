@@ -1,4 +1,4 @@
-"""One stage: the policy sees the robot's frames and the human video, and acts until it ends."""
+"""One stage: the policy is given its goal, sees the robot's frames, and acts until it ends."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TERMINATE_DEBOUNCE = 2  # consecutive ticks, as the orchestrator's stage gate
 class ActingPolicy(Protocol):
     """What a rollout needs of a policy; `gen2act_policy.local.LocalPolicy` is one."""
 
-    def start(self, human_video: Frames) -> None:
-        """Begins a rollout that follows the video uint8[N, S, S, 3]."""
+    def start(self, goal: Frames | str) -> None:
+        """Begins a rollout that follows the video uint8[N, S, S, 3], or the instruction."""
 
     def act(
         self, image: NDArray[np.uint8], proprioception: Sequence[float] | None = None
@@ -42,7 +42,7 @@ class Rollout:
 
 
 def rollout(
-    world: World, policy: ActingPolicy, task: str, video: Frames, *, max_ticks: int
+    world: World, policy: ActingPolicy, task: str, goal: Frames | str, *, max_ticks: int
 ) -> Rollout:
     """Act from the world as it is now, which is changed.
 
@@ -52,7 +52,7 @@ def rollout(
         UnknownTask: not a task of the world's scene.
         InvalidAction: the policy's action is not finite.
     """
-    policy.start(video)
+    policy.start(goal)
     world.begin_stage(task)
     frames: list[NDArray[np.uint8]] = []
     streak = ticks = 0

@@ -80,6 +80,8 @@ def _levels(trained: Collection[str] | None) -> tuple[list[Case], dict[str, str]
     """The paper's levels, as far as this simulator can vary them."""
     names = [name for name in SEEN if trained is None or name in trained]
     cases, missing = _single(names, level="unchanged")
+    if not names:
+        missing["unchanged"] = "the bundle was trained on none of the tasks of `seen`"
     for level, look in (("MG", "light"), ("G", "colours"), ("camera", "camera")):
         cases += _single(names, level=level, look=look)[0]
     missing["G with other sizes and shapes"] = (

@@ -1,19 +1,23 @@
-"""Which human video the policy is shown: the demonstrator's, another task's, a video service's."""
+"""What the policy is shown: a demonstrator's video, another task's, a video service's, or none."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from gen2act_contracts.errors import BackendRequires, GenerationFailed
 from gen2act_sim import SCENES, TASKS, DemonstrationFailed, World, human_video
 
+from ..data.demos import FIRST_TRAINING_SEED
 from ..video_service import VideoService
 from .errors import NoVideo
 from .rollout import Frames
 
 DEMONSTRATOR = "demonstrator"
 SHUFFLED = "shuffled"
+OTHER_INSTANCE = "other-instance"
+NONE = "none"  # the instruction in words instead
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,12 @@ class ShownVideo:
     frames: Frames
     task: str  # the task it shows
     made_by: str
+    instruction: str = ""  # said in its place; the frames are then for people's eyes only
+
+    @property
+    def goal(self) -> Frames | str:
+        """What the policy is to follow."""
+        return self.instruction or self.frames
 
 
 class VideoSource(Protocol):
@@ -50,12 +60,25 @@ class Shuffled:
         other = other_task(task)
         if TASKS[other].scene == world.scene:
             return _demonstrate(world.get_state(), other, seed)
-        elsewhere = World(TASKS[other].scene, seed)
-        try:
-            elsewhere.reset(other)
-            return _demonstrate(elsewhere.get_state(), other, seed)
-        finally:
-            elsewhere.close()
+        return _demonstrate_elsewhere(other, seed)
+
+
+class OtherInstance:
+    """The same task done in another world of its scene, fresh even amid a chain.
+
+    What a policy conditioned on `human_video` was trained on.
+    """
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        return _demonstrate_elsewhere(task, other_seed(seed))
+
+
+class Instruction:
+    """No video but the task's instruction, for a policy that is conditioned on language."""
+
+    def video(self, world: World, task: str, seed: int) -> ShownVideo:
+        scene = world.observe().image[None]
+        return ShownVideo(scene, task, "instruction", TASKS[task].instruction)
 
 
 class FromService:
@@ -78,6 +101,20 @@ class FromService:
         return ShownVideo(made.frames, task, f"{made.backend} {made.model}")
 
 
+LOCAL: Mapping[str, Callable[[], VideoSource]] = {
+    DEMONSTRATOR: Demonstrator,
+    SHUFFLED: Shuffled,
+    OTHER_INSTANCE: OtherInstance,
+    NONE: Instruction,
+}
+"""Sources by name that need no video service."""
+
+
+def other_seed(seed: int) -> int:
+    """Of another world than the evaluated one, never a training seed."""
+    return (seed + FIRST_TRAINING_SEED // 2) % FIRST_TRAINING_SEED
+
+
 def shares_scene(task: str) -> bool:
     """Whether the task's scene has other tasks too."""
     return len(SCENES[TASKS[task].scene]) > 1
@@ -87,6 +124,15 @@ def other_task(task: str) -> str:
     """Another task: the next of the same scene; where it is the only one, of the next scene."""
     tasks = list(SCENES[TASKS[task].scene]) if shares_scene(task) else list(TASKS)
     return tasks[(tasks.index(task) + 1) % len(tasks)]
+
+
+def _demonstrate_elsewhere(task: str, seed: int) -> ShownVideo:
+    elsewhere = World(TASKS[task].scene, seed)
+    try:
+        elsewhere.reset(task)
+        return _demonstrate(elsewhere.get_state(), task, seed)
+    finally:
+        elsewhere.close()
 
 
 def _demonstrate(state: bytes, task: str, seed: int) -> ShownVideo:

@@ -7,8 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gen2act_policy.bundle import Conditioning
+
 from ..config import ModelConfig
 from .encoder import FrameEncoder, Resampler
+from .language import InstructionEncoder
 from .layers import CrossBlock, SelfBlock
 
 # End-effector positions are centred on the workspace and scaled to about [-1, 1] inside the graph.
@@ -27,11 +30,15 @@ class Policy(nn.Module):
 
     center: Tensor  # [3] of the workspace [m]
 
-    def __init__(self, cfg: ModelConfig) -> None:
+    def __init__(self, cfg: ModelConfig, conditioning: Conditioning = "video") -> None:
         super().__init__()
         self.cfg = cfg
+        self.conditioning = conditioning
         self.frame_encoder = FrameEncoder(cfg)
-        self.goal_resampler = Resampler(cfg, cfg.goal_frames, direct_frame=0)
+        if conditioning == "language":
+            self.instruction_encoder = InstructionEncoder(cfg)
+        else:
+            self.goal_resampler = Resampler(cfg, cfg.goal_frames, direct_frame=0)
         self.robot_resampler = Resampler(cfg, cfg.history, direct_frame=-1)
         self.fusion = nn.ModuleList(
             CrossBlock(cfg.width, cfg.heads) for _ in range(cfg.fusion_layers)
@@ -54,6 +61,19 @@ class Policy(nn.Module):
                 nn.Linear(2 * cfg.width, 4 * cfg.width),
             )
         self.register_buffer("center", torch.tensor(WORKSPACE_CENTER_M), persistent=False)
+
+    def goal(self, source: Tensor) -> Tensor:
+        """Goal tokens [B, N, W].
+
+        Args:
+            source: features of the video's frames [B, 16, K, W]; conditioned on language, the
+                instruction's words int64 [B, WORDS].
+        """
+        if self.conditioning == "language":
+            return self.instruction_encoder(source)
+        if self.conditioning == "goal_image":
+            source = source[:, -1:].expand_as(source)
+        return self.goal_resampler(source)
 
     def embed_proprioception(self, proprioception: Tensor) -> Tensor:
         """[B, H, 4] positions [m] and gripper opening -> 4 tokens [B, 4, W].

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from gen2act_contracts import pb
+from gen2act_contracts.errors import BundleInvalid
 from gen2act_policy.bundle import Bundle, load_bundle
 from gen2act_policy.core import PolicyCore
 from gen2act_policy.cost import CostTable
@@ -76,6 +77,12 @@ def load(settings: PolicySettings) -> tuple[Bundle, OnnxRuntime, CostTable, Cost
     Raises `BundleInvalid`, `ProviderMissing`.
     """
     bundle = load_bundle(settings.bundle)
+    if bundle.conditioning == "language":
+        raise BundleInvalid(
+            f"{settings.bundle} is conditioned on language, but this service follows videos; "
+            "judge it with gen2act-eval, or set GEN2ACT_BUNDLE to a bundle that follows videos",
+            bundle=str(settings.bundle),
+        )
     runtime = OnnxRuntime(bundle, settings.provider, settings.threads)
     encode_cost, step_cost = measure_costs(runtime, bundle.spec, settings.max_batch)
     log.info(

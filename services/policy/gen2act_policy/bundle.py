@@ -5,6 +5,8 @@ manifest, so it covers the graphs too. Graph interfaces (dynamic batch B; F is a
 
 - `frame_encoder`:  image uint8[B, S, S, 3]           -> features float32[B, *F]
 - `goal_resampler`: features float32[B, 16, *F]       -> goal float32[B, *G]
+- `instruction_encoder`: words int64[B, 32] (see `words`) -> goal float32[B, *G]; in place of the
+                    resampler where the policy is conditioned on language
 - `step`:           history float32[B, H, *F] (oldest first), goal float32[B, *G],
                     proprioception float32[B, H, 4] where the spec uses it
                     -> action_logits float32[B, h, D, bins], gripper_logits float32[B, h],
@@ -24,7 +26,9 @@ from gen2act_contracts.errors import BundleInvalid, InvalidInput
 from gen2act_contracts.spec import ActionSpec, canonical_json
 
 MANIFEST = "manifest.json"
-GRAPHS = ("frame_encoder", "goal_resampler", "step")
+Conditioning = Literal["video", "goal_image", "human_video", "language"]
+"""What the goal tokens are made of: a human video of this scene, its last frame alone, a human
+video of another instance of the task, or the instruction's words (the last three: baselines)."""
 PROPRIOCEPTION_DIMS = 4  # end-effector position x, y, z [m] and gripper opening [0, 1]
 
 
@@ -46,7 +50,8 @@ class Manifest(_Strict):
     contract_version: int
     name: str = Field(min_length=1, max_length=200)
     action_spec: dict[str, Any]  # ActionSpec JSON without its model hash
-    goal_frames: int = Field(ge=2, le=64)
+    conditioning: Conditioning = "video"
+    goal_frames: int = Field(ge=2, le=64)  # of a video; not used with language
     graphs: dict[str, GraphEntry]
     training: dict[str, Any] = {}  # provenance, free form
 
@@ -57,6 +62,7 @@ class Bundle:
 
     name: str
     spec: ActionSpec  # with the model hash
+    conditioning: Conditioning
     goal_frames: int
     graphs: dict[str, Path]
 
@@ -85,13 +91,21 @@ def load_bundle(directory: Path) -> Bundle:
             f"speaks {CONTRACT_VERSION}; export the model again",
             bundle=str(directory),
         )
-    graphs = {name: _checked_graph(directory, name, manifest) for name in GRAPHS}
+    names = graph_names(manifest.conditioning)
+    graphs = {name: _checked_graph(directory, name, manifest) for name in names}
     return Bundle(
         name=manifest.name,
         spec=replace(_spec(manifest, path), model_hash=hash_manifest(raw)),
+        conditioning=manifest.conditioning,
         goal_frames=manifest.goal_frames,
         graphs=graphs,
     )
+
+
+def graph_names(conditioning: Conditioning) -> tuple[str, str, str]:
+    """The graphs of a bundle: frames to features, the goal's tokens, one step."""
+    goal = "instruction_encoder" if conditioning == "language" else "goal_resampler"
+    return "frame_encoder", goal, "step"
 
 
 def write_manifest(
@@ -99,13 +113,14 @@ def write_manifest(
     name: str,
     spec: ActionSpec,
     *,
+    conditioning: Conditioning = "video",
     goal_frames: int = 16,
     training: dict[str, Any] | None = None,
 ) -> str:
     """Seals the graphs `<graph>.onnx` in `directory` with a manifest; returns the model hash."""
     action_spec = spec.to_json()
     action_spec.pop("model_hash", None)
-    raw = {
+    raw: dict[str, Any] = {
         "format": 1,
         "contract_version": CONTRACT_VERSION,
         "name": name,
@@ -113,10 +128,12 @@ def write_manifest(
         "goal_frames": goal_frames,
         "graphs": {
             graph: {"file": f"{graph}.onnx", "sha256": _sha256(directory / f"{graph}.onnx")}
-            for graph in GRAPHS
+            for graph in graph_names(conditioning)
         },
         "training": training or {},
     }
+    if conditioning != "video":
+        raw["conditioning"] = conditioning
     (directory / MANIFEST).write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n")
     return hash_manifest(raw)
 
@@ -148,7 +165,8 @@ def _checked_graph(directory: Path, name: str, manifest: Manifest) -> Path:
     entry = manifest.graphs.get(name)
     if entry is None:
         raise BundleInvalid(
-            f"{directory / MANIFEST} has no graph {name!r}; it needs {', '.join(GRAPHS)}",
+            f"{directory / MANIFEST} has no graph {name!r}; it needs "
+            f"{', '.join(graph_names(manifest.conditioning))}",
             bundle=str(directory),
             graph=name,
         )

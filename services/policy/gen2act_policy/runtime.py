@@ -9,9 +9,10 @@ import onnxruntime as ort
 
 from gen2act_contracts.errors import BundleInvalid, ProviderMissing
 from gen2act_contracts.spec import ActionSpec
-from gen2act_policy.bundle import PROPRIOCEPTION_DIMS, Bundle
+from gen2act_policy.bundle import PROPRIOCEPTION_DIMS, Bundle, graph_names
 from gen2act_policy.cost import CostTable, measure
 from gen2act_policy.history import Floats, Pixels
+from gen2act_policy.words import WORDS, WordIds
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -63,15 +64,21 @@ class OnnxRuntime:
         self._spec = bundle.spec
         self.provider = _require_provider(provider)
         self._encoder = self._load(bundle, "frame_encoder", threads)
-        self._resampler = self._load(bundle, "goal_resampler", threads)
+        _, goal, _ = graph_names(bundle.conditioning)
+        self._goal = self._load(bundle, goal, threads)
         self._step = self._load(bundle, "step", threads)
-        self._check_interface(bundle.goal_frames)
+        self._check_interface(bundle, goal)
 
     def encode(self, images: Pixels) -> Floats:
         return self._run(self._encoder, ["features"], {"image": images})[0]
 
     def resample(self, features: Floats) -> Floats:
-        goal = self._run(self._resampler, ["goal"], {"features": features})[0]
+        goal = self._run(self._goal, ["goal"], {"features": features})[0]
+        return np.ascontiguousarray(goal[0])
+
+    def read(self, words: WordIds) -> Floats:
+        """Words int64[WORDS] to goal tokens float32[*G], where language is the condition."""
+        goal = self._run(self._goal, ["goal"], {"words": words[None]})[0]
         return np.ascontiguousarray(goal[0])
 
     def step(self, history: Floats, goal: Floats, proprioception: Floats | None) -> StepOutput:
@@ -113,17 +120,21 @@ class OnnxRuntime:
             )
         return session
 
-    def _check_interface(self, goal_frames: int) -> None:
+    def _check_interface(self, bundle: Bundle, goal_graph: str) -> None:
         """Runs each graph once and compares its outputs with the action spec."""
         spec = self._spec
         _check_names("frame_encoder", self._encoder, {"image"})
-        _check_names("goal_resampler", self._resampler, {"features"})
+        language = bundle.conditioning == "language"
+        _check_names(goal_graph, self._goal, {"words" if language else "features"})
         inputs = {"history", "goal"} | ({"proprioception"} if spec.uses_proprioception else set())
         _check_names("step", self._step, inputs)
         try:
             size = spec.image_size
             features = self.encode(np.zeros((1, size, size, 3), np.uint8))
-            goal = self.resample(np.repeat(features[:, None], goal_frames, axis=1))
+            if language:
+                goal = self.read(np.zeros(WORDS, np.int64))
+            else:
+                goal = self.resample(np.repeat(features[:, None], bundle.goal_frames, axis=1))
             history = np.repeat(features[:, None], spec.history_length, axis=1)
             out = self.step(history, goal[None], blank_proprioception(spec, 1))
         except Exception as error:

@@ -11,7 +11,7 @@ import pytest
 
 from gen2act_contracts.errors import BundleInvalid, ProviderMissing
 from gen2act_contracts.spec import ActionSpec
-from gen2act_policy.bundle import GRAPHS, load_bundle, write_manifest
+from gen2act_policy.bundle import graph_names, load_bundle, write_manifest
 from gen2act_policy.runtime import OnnxRuntime
 from gen2act_policy.testing import small_spec, write_random_bundle
 
@@ -29,7 +29,8 @@ def test_a_good_bundle_loads_with_its_spec_and_hash(tmp_path: Path, spec: Action
     assert bundle.name == "tiny"
     assert bundle.model_hash == model_hash
     assert bundle.spec.dimensions == spec.dimensions
-    assert set(bundle.graphs) == set(GRAPHS)
+    assert bundle.conditioning == "video"
+    assert set(bundle.graphs) == set(graph_names("video"))
 
 
 def test_model_hash_covers_graphs_and_manifest(tmp_path: Path, spec: ActionSpec) -> None:
@@ -37,6 +38,16 @@ def test_model_hash_covers_graphs_and_manifest(tmp_path: Path, spec: ActionSpec)
     assert write_random_bundle(tmp_path / "b", spec, seed=0) == first
     assert write_random_bundle(tmp_path / "c", spec, seed=1) != first
     assert write_manifest(tmp_path / "a", "renamed", spec) != first
+
+
+def test_a_manifest_that_does_not_name_its_conditioning_follows_videos(
+    tmp_path: Path, spec: ActionSpec
+) -> None:
+    model_hash = write_random_bundle(tmp_path, spec)
+    assert "conditioning" not in json.loads((tmp_path / "manifest.json").read_text())
+    edit(tmp_path, lambda raw: raw.update(conditioning="human_video"))
+    other = load_bundle(tmp_path)
+    assert other.conditioning == "human_video" and other.model_hash != model_hash
 
 
 def test_model_hash_does_not_depend_on_how_the_manifest_is_spaced(bundle_dir: Path) -> None:
@@ -55,6 +66,8 @@ def test_model_hash_does_not_depend_on_how_the_manifest_is_spaced(bundle_dir: Pa
         (lambda raw: raw.update(contract_version=2), "contract version 2"),
         (lambda raw: raw.update(format=7), "format"),
         (lambda raw: raw.update(surprise=1), "surprise"),
+        (lambda raw: raw.update(conditioning="smell"), "conditioning.*'human_video'"),
+        (lambda raw: raw.update(conditioning="language"), "no graph 'instruction_encoder'"),
         (lambda raw: raw.pop("action_spec"), "action_spec"),
         (lambda raw: raw["action_spec"].pop("frame"), "action_spec"),
         (lambda raw: raw["action_spec"]["dimensions"].clear(), "action_spec"),

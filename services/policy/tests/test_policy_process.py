@@ -19,7 +19,7 @@ from gen2act_contracts.errors import Draining, Gen2ActError, StoreUnavailable
 from gen2act_contracts.rpc import from_rpc_error
 from gen2act_contracts.spec import ActionSpec
 from gen2act_policy.bundle import load_bundle
-from gen2act_policy.testing import WAIT_S
+from gen2act_policy.testing import WAIT_S, write_random_bundle
 from gen2act_policy.testing.harness import RobotStream
 from gen2act_servicekit import grpc_client, redis
 from gen2act_servicekit.testing import LocalRedis, eventually, free_port
@@ -174,6 +174,17 @@ def test_a_bad_bundle_ends_the_start_with_one_clear_line(bundle_dir: Path) -> No
     last = text.strip().splitlines()[-1]
     assert last.startswith("BUNDLE_INVALID")
     assert "step.onnx" in last
+    assert "Traceback" not in text
+
+
+def test_a_bundle_that_follows_no_video_ends_the_start_with_one_clear_line(
+    tmp_path: Path, spec: ActionSpec
+) -> None:
+    write_random_bundle(tmp_path, spec, conditioning="language")
+    with PolicyProcess(tmp_path, "redis://127.0.0.1:1/0") as policy:
+        code, text = policy.finish()
+    assert code == 1
+    assert "gen2act-eval" in text.strip().splitlines()[-1]
     assert "Traceback" not in text
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from gen2act_contracts.spec import ActionDimension, ActionSpec
-from gen2act_policy.bundle import write_manifest
+from gen2act_policy.bundle import Conditioning, write_manifest
 from gen2act_policy.history import Floats
+from gen2act_policy.words import BUCKETS, WORDS
 
 
 def small_spec(
@@ -26,7 +27,14 @@ def small_spec(
 
 
 def write_random_bundle(
-    directory: Path, spec: ActionSpec, *, seed: int = 0, width: int = 8, name: str = "random"
+    directory: Path,
+    spec: ActionSpec,
+    *,
+    conditioning: Conditioning = "video",
+    training: dict[str, Any] | None = None,
+    seed: int = 0,
+    width: int = 8,
+    name: str = "random",
 ) -> str:
     """Writes a complete bundle of tiny random graphs; returns its model hash.
 
@@ -80,19 +88,26 @@ def write_random_bundle(
             const("flat", np.array([0, width, tokens])),
         ],
     )
+    if conditioning == "language":
+        goal_graph, rows = "instruction_encoder", WORDS
+        to_rows = node("Gather", ["embeddings", "words"], ["rows"])
+        source = info("words", ["B", WORDS], TensorProto.INT64)
+        constant = const("embeddings", weights(BUCKETS + 1, width, gain=30))
+    else:
+        goal_graph, rows = "goal_resampler", goal_frames * tokens
+        to_rows = node("Reshape", ["features", "by_token"], ["rows"])
+        source = info("features", ["B", goal_frames, tokens, width])
+        constant = const("by_token", np.array([0, rows, width]))
     save(
-        "goal_resampler",
+        goal_graph,
         [
-            node("Reshape", ["features", "by_token"], ["rows"]),
+            to_rows,
             node("MatMul", ["mix", "rows"], ["mixed"]),
             node("Tanh", ["mixed"], ["goal"]),
         ],
-        [info("features", ["B", goal_frames, tokens, width])],
+        [source],
         [info("goal", ["B", 64, width])],
-        [
-            const("by_token", np.array([0, goal_frames * tokens, width])),
-            const("mix", weights(goal_frames * tokens, 64, gain=4).T.copy()),
-        ],
+        [constant, const("mix", weights(rows, 64, gain=4).T.copy())],
     )
     flat = history * tokens * width + 64 * width
     flat += history * 4 if spec.uses_proprioception else 0
@@ -133,4 +148,10 @@ def write_random_bundle(
             const("terminate_shape", np.array([-1])),
         ],
     )
-    return write_manifest(directory, name, spec, training={"note": "random weights, for tests"})
+    return write_manifest(
+        directory,
+        name,
+        spec,
+        conditioning=conditioning,
+        training=training or {"note": "random weights, for tests"},
+    )
