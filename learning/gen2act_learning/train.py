@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.conditioning,
         choices=get_args(Conditioning),
         help="what the policy follows: the human video of this scene; or, the paper's baselines: "
-        "only its last frame; the instruction; the video of another episode of the same task",
+        "only its last frame; the video of another episode of the same task; the instruction",
     )
     parser.add_argument(
         "--resampled-only",

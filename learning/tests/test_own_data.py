@@ -237,7 +237,7 @@ def test_data_without_state_are_refused_for_a_policy_that_wants_it(raw, call, sm
     with pytest.raises(DatasetError, match="--no-proprioception"):
         Trainer(config)
     blind = replace(small, proprioception=False)
-    Trainer(replace(config, model=blind))
+    Trainer(replace(config, model=blind, episodes_per_step=3))
 
 
 # ---- mixtures ------------------------------------------------------------------------------------
