@@ -143,7 +143,7 @@ class Imagination:
         """
         found = [self._ids.get(w, _UNKNOWN_WORD) for w in words_of(instruction)]
         if not found:
-            raise self._refusal(instruction, "")
+            raise self._refusal(instruction)
         words = np.zeros((1, self._manifest.max_words), np.int64)
         found = found[: self._manifest.max_words]
         words[0, : len(found)] = found
@@ -151,7 +151,7 @@ class Imagination:
         shares = np.exp(logits[0] - logits[0].max())
         shares /= shares.sum()
         if shares[-1] > 1 - SURE:
-            raise self._refusal(instruction, "")
+            raise self._refusal(instruction)
         asked: F32 = shares[:-1]
         return asked
 
@@ -185,7 +185,7 @@ class Imagination:
         meant = asked * plan["present"]
         task = int(meant.argmax())
         if plan["present"][task] < SEEN or meant[task] < CLEAR * meant.sum():
-            raise self._refusal(instruction, " in this picture")
+            raise self._refusal(instruction, plan["present"])
         if task != plan["task"][0]:
             plan = self._planned(given, task)
         told(Progress(0, frames))
@@ -204,10 +204,15 @@ class Imagination:
         made = self._plan.run(None, {**given, "task": index})
         return {**dict(zip(self._plan_outputs, made, strict=True)), "task": index}
 
-    def _refusal(self, instruction: str, where: str) -> UnsupportedInstruction:
-        known = ", ".join(f'"{each}"' for each in self.instructions)
+    def _refusal(self, instruction: str, present: F32 | None = None) -> UnsupportedInstruction:
+        """Says what can be shown: at all, or in a picture where these tasks are `present`."""
+        possible = np.ones(len(self.instructions)) if present is None else present
+        where = "" if present is None else " in this picture"
+        known = [i for i, share in zip(self.instructions, possible, strict=True) if share >= SEEN]
+        listed = ", ".join(f'"{each}"' for each in known)
+        can = f"it can: {listed}" if known else "it sees nothing there that it knows"
         return UnsupportedInstruction(
-            f'the learned video model cannot show "{instruction[:200]}"{where}; it can: {known}'
+            f'the learned video model cannot show "{instruction[:200]}"{where}; {can}'
         )
 
 

@@ -17,6 +17,11 @@ _PREFIX = "a person "
 _SUFFIX = ", static camera"
 
 _VOWELS = "aeiou"
+# Ways to ask, which are no part of what is to be done.
+_ASKING_BEFORE = re.compile(
+    r"^((please|now|(can|could|would|will) you|i (want|would like) you to)[ ,]+)+", re.IGNORECASE
+)
+_ASKING_AFTER = re.compile(r"([ ,]+(please|for me))+$", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+(-[a-z]+)?")
 
 
@@ -81,9 +86,7 @@ def _clean(task: str) -> str:
         text = text[: -len(_SUFFIX)]
     if lowered.startswith(_PREFIX):
         text = text[len(_PREFIX) :]
-    if text.lower().startswith("please "):
-        text = text[len("please ") :].lstrip(" ,")
-    text = text.strip()
+    text = _ASKING_AFTER.sub("", _ASKING_BEFORE.sub("", text)).strip()
     if not text:
         raise InvalidInstruction('the task is empty; expected e.g. "open the drawer"')
     return text

@@ -43,6 +43,8 @@ from gen2act_videogen.prompt import MAX_TASK_CHARS, video_prompt
         ("opening the drawer", "opening the drawer"),
         ("Open the IKEA drawer.", "opening the IKEA drawer"),
         ("  please   open\n the drawer ! ", "opening the drawer"),
+        ("Could you please shut the drawer for me?", "shutting the drawer"),
+        ("I want you to press the button, please.", "pressing the button"),
         ("carefully open the drawer", "carefully opening the drawer"),
         ("pick up the mug and place it here", "picking up the mug and placing it here"),
         ("move the salt and pepper", "moving the salt and pepper"),
