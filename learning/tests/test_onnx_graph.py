@@ -11,6 +11,7 @@ from torch import nn
 
 from gen2act_learning.onnx_graph import write_graph
 
+TRACE = b'File "/'  # as every line of a stack trace begins
 MODELS = Path(__file__).parents[2] / "models"
 
 
@@ -22,11 +23,11 @@ def test_a_graph_has_the_names_and_axes_asked_for_and_no_path_of_a_machine(tmp_p
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     (y,) = ort.InferenceSession(str(path)).run(["y"], {"x": x})
     np.testing.assert_allclose(y, network(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
-    assert b".py" not in path.read_bytes()
+    assert TRACE not in path.read_bytes()
 
 
 def test_the_shipped_graphs_hold_no_path_of_a_machine() -> None:
     graphs = list(MODELS.rglob("*.onnx"))
     assert graphs
     for path in graphs:
-        assert b".py" not in path.read_bytes(), path
+        assert TRACE not in path.read_bytes(), path
