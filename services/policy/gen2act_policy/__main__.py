@@ -1,7 +1,9 @@
 """Composition root: settings, model, store and gRPC put together. `python -m gen2act_policy`."""
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from gen2act_contracts import pb
 from gen2act_contracts.errors import BundleInvalid
@@ -10,13 +12,17 @@ from gen2act_policy.core import PolicyCore
 from gen2act_policy.cost import CostTable
 from gen2act_policy.edge import PolicyServicer
 from gen2act_policy.metrics import PolicyMetrics
-from gen2act_policy.runtime import OnnxRuntime, measure_costs
+from gen2act_policy.runtime import OnnxRuntime, measure_costs, tick_seconds
 from gen2act_policy.settings import PolicySettings
 from gen2act_policy.store import RedisStore
 from gen2act_servicekit import GrpcService, describe, logs, redis, runner
 from gen2act_servicekit.metrics import REGISTRY
 
 log = logs.get(__name__)
+
+# A model whose tick takes longer on one thread gets all cores for each batch. A quicker one gains
+# little from more threads, and more from several batches at a time (docs/decisions).
+SLOW_TICK_S = 0.05
 
 
 async def serve() -> None:
@@ -40,16 +46,17 @@ async def serve() -> None:
         # Live before the model is loaded, ready after.
         await service.start()
         await service.set_model_loaded(False)
-        bundle, runtime, encode_cost, step_cost = await asyncio.to_thread(load, settings)
+        model = await asyncio.to_thread(load, settings)
         core = PolicyCore(
-            runtime,
-            bundle.spec,
+            model.runtime,
+            model.bundle.spec,
             RedisStore(client),
             PolicyMetrics(REGISTRY),
-            model_name=bundle.name,
-            goal_samples=bundle.goal_frames,
-            encode_cost=encode_cost,
-            step_cost=step_cost,
+            model_name=model.bundle.name,
+            goal_samples=model.bundle.goal_frames,
+            encode_cost=model.encode_cost,
+            step_cost=model.step_cost,
+            workers=model.workers,
             decoder=decoder,
             videos=videos,
             max_rollouts=settings.max_rollouts,
@@ -71,7 +78,17 @@ async def serve() -> None:
         videos.shutdown(wait=False, cancel_futures=True)
 
 
-def load(settings: PolicySettings) -> tuple[Bundle, OnnxRuntime, CostTable, CostTable]:
+class Model(NamedTuple):
+    """A loaded model, and how it is best run on this machine."""
+
+    bundle: Bundle
+    runtime: OnnxRuntime
+    encode_cost: CostTable
+    step_cost: CostTable
+    workers: int  # batches at a time
+
+
+def load(settings: PolicySettings) -> Model:
     """Reads, checks, warms up and measures the model. Blocking, seconds.
 
     Raises `BundleInvalid`, `ProviderMissing`.
@@ -83,7 +100,13 @@ def load(settings: PolicySettings) -> tuple[Bundle, OnnxRuntime, CostTable, Cost
             "judge it with gen2act-eval, or set GEN2ACT_BUNDLE to a bundle that follows videos",
             bundle=str(settings.bundle),
         )
-    runtime = OnnxRuntime(bundle, settings.provider, settings.threads)
+    cores = len(os.sched_getaffinity(0))
+    threads = settings.threads or 1
+    runtime = OnnxRuntime(bundle, settings.provider, threads)
+    if not settings.threads and cores > 1 and tick_seconds(runtime, bundle.spec) > SLOW_TICK_S:
+        threads = cores
+        runtime = OnnxRuntime(bundle, settings.provider, threads)
+    workers = 1 if settings.provider == "cuda" else max(1, cores // threads)
     encode_cost, step_cost = measure_costs(runtime, bundle.spec, settings.max_batch)
     log.info(
         "model_loaded",
@@ -93,8 +116,10 @@ def load(settings: PolicySettings) -> tuple[Bundle, OnnxRuntime, CostTable, Cost
         encode_ms=round(1e3 * encode_cost.estimate(1), 2),
         step_ms=round(1e3 * step_cost.estimate(1), 2),
         largest_batch=max(step_cost.sizes),
+        threads=threads,
+        workers=workers,
     )
-    return bundle, runtime, encode_cost, step_cost
+    return Model(bundle, runtime, encode_cost, step_cost, workers)
 
 
 async def _drain_with(service: GrpcService, core: PolicyCore) -> None:

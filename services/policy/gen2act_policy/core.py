@@ -50,6 +50,7 @@ class PolicyCore:
         max_rollouts: int = 256,
         max_batch: int = 32,
         cached_goals: int = 64,
+        workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
@@ -72,6 +73,7 @@ class PolicyCore:
             decoder=decoder,
             clock=clock,
             max_batch=max_batch,
+            workers=workers,
         )
         metrics.waiting.set_function(self._scheduler.waiting)
         self._goals = Goals(
@@ -85,7 +87,7 @@ class PolicyCore:
         )
 
     def start(self) -> None:
-        """Starts the inference thread; called on the event loop that will serve."""
+        """Starts the inference threads; called on the event loop that will serve."""
         self._loop = asyncio.get_running_loop()
         self._scheduler.start()
 
@@ -96,12 +98,12 @@ class PolicyCore:
             session.fail(Draining("the policy service is shutting down; reconnect"))
 
     def stop(self) -> None:
-        """Ends the inference thread. Blocks for at most one batch."""
+        """Ends the inference threads. Blocks for at most one batch."""
         self.drain()
         self._scheduler.stop()
 
     def waiting(self) -> int:
-        """Rollouts whose newest observation waits for the inference thread."""
+        """Rollouts whose newest observation waits for an inference thread."""
         return self._scheduler.waiting()
 
     def check_contract(self, version: int) -> None:

@@ -41,6 +41,7 @@ class CostTable:
     def update(self, size: int, seconds: float) -> None:
         """Takes a new measurement of a batch of `size` into account.
 
+        Several inference threads may call it; that one's measurement is lost then does no harm.
         Other load on the machine slows all sizes alike, so one factor is followed: estimates per
         size would go stale for the sizes that are not chosen any more.
         """

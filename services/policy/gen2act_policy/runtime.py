@@ -1,6 +1,7 @@
 """The three graphs of a bundle in ONNX Runtime, behind a protocol that tests can fake."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +34,7 @@ class StepOutput:
 
 
 class Runtime(Protocol):
-    """Runs the model. Blocking: called from the inference thread only."""
+    """Runs the model. Blocking: called from the inference threads only, also at the same time."""
 
     @property
     def provider(self) -> str:
@@ -167,14 +168,28 @@ def measure_costs(
     runtime: OnnxRuntime, spec: ActionSpec, max_batch: int
 ) -> tuple[CostTable, CostTable]:
     """Measured costs of the encoder and of the step; also warms both up. Takes about a second."""
+    encode, step = _timed(runtime, spec)
+    return measure(encode, max_batch), measure(step, max_batch)
 
-    def timed_encode(batch: int) -> float:
+
+def tick_seconds(runtime: OnnxRuntime, spec: ActionSpec) -> float:
+    """What one robot's tick, one frame and one step, takes [s]."""
+    encode, step = _timed(runtime, spec)
+    return min(encode(1) + step(1) for _ in range(4))
+
+
+def _timed(
+    runtime: OnnxRuntime, spec: ActionSpec
+) -> tuple[Callable[[int], float], Callable[[int], float]]:
+    """Encoder and step on blank inputs: batch to seconds."""
+
+    def encode(batch: int) -> float:
         images = np.zeros((batch, spec.image_size, spec.image_size, 3), np.uint8)
         started = time.perf_counter()
         runtime.encode(images)
         return time.perf_counter() - started
 
-    def timed_step(batch: int) -> float:
+    def step(batch: int) -> float:
         history = np.zeros((batch, spec.history_length, *runtime.feature_shape), np.float32)
         goal = np.zeros((batch, *runtime.goal_shape), np.float32)
         proprioception = blank_proprioception(spec, batch)
@@ -182,7 +197,7 @@ def measure_costs(
         runtime.step(history, goal, proprioception)
         return time.perf_counter() - started
 
-    return measure(timed_encode, max_batch), measure(timed_step, max_batch)
+    return encode, step
 
 
 def _require_provider(provider: str) -> str:

@@ -1,8 +1,9 @@
-"""The inference thread: batches the steps of all robots, earliest deadline first.
+"""The inference threads: they batch the steps of all robots, earliest deadline first.
 
-Everything that runs the model happens here and nowhere else, so neither the event loop nor two
-batches ever compete for the model. `submit` and `close` are called by the event loop; they only
-take a short lock. What came out is handed back through `post`, one call per batch.
+Everything that runs the model happens here and nowhere else, so the event loop never waits for it.
+Each thread takes the most urgent rollouts that no other one is serving. `submit` and `close` are
+called by the event loop; they only take a short lock. What came out is handed back through `post`,
+one call per batch.
 """
 
 import threading
@@ -64,10 +65,10 @@ class _GoalJob:
 
 
 class Scheduler:
-    """Serves observations and goals on one thread.
+    """Serves observations and goals on `workers` threads.
 
-    `clock` gives seconds and never goes back. `decoder` decodes images ahead while the model is
-    busy; an idle inference thread decodes by itself, which saves a hop.
+    `clock` gives seconds and never goes back. `decoder` decodes images ahead while all workers are
+    busy; an idle one decodes by itself, which saves a hop.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         max_batch: int = 32,
         max_goals: int = 8,
+        workers: int = 1,
     ) -> None:
         self._runtime = runtime
         self._spec = spec
@@ -95,26 +97,34 @@ class Scheduler:
         self._condition = threading.Condition()
         # At most one observation per open rollout waits, so this is bounded by the rollouts.
         self._ready: dict[Rollout, None] = {}
+        self._serving: set[Rollout] = set()
         self._goals: deque[_GoalJob] = deque()
+        self._advancing = False  # a worker encodes a slice of the oldest goal
         self._prefetches = threading.BoundedSemaphore(MAX_PREFETCH)
-        self._busy = False
+        self._idle = 0
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"inference-{number}", daemon=True)
+            for number in range(workers)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Finishes the batch at hand and ends the thread; goals not yet made are refused."""
+        """Finishes the batches at hand and ends the threads; goals not yet made are refused."""
         with self._condition:
             self._stopping = True
             goals = list(self._goals)
             self._goals.clear()
-            self._condition.notify()
+            self._condition.notify_all()
         for job in goals:
             job.future.cancel()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        end = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def open(self, goal: Floats) -> Rollout:
         return Rollout(goal=goal, history=History(self._spec.history_length))
@@ -135,7 +145,7 @@ class Scheduler:
                 rollout.waiting = observation
                 self._ready[rollout] = None
                 self._condition.notify()
-            ahead = self._busy or observation.replayed
+            ahead = self._idle == 0 or observation.replayed
         if ahead:
             self._prefetch(observation.frame)
         return superseded
@@ -176,27 +186,49 @@ class Scheduler:
     def _loop(self) -> None:
         while True:
             with self._condition:
-                self._busy = False
-                while not (self._ready or self._goals or self._stopping):
+                while not (self._stopping or self._work_waits()):
+                    self._idle += 1
                     self._condition.wait()
+                    self._idle -= 1
                 if self._stopping:
                     return
-                self._busy = True
                 batch, results = self._take_batch()
-                job = self._goals[0] if self._goals else None
+                goal = self._take_goal()
             if batch:
                 results += self._serve(batch)
             if results:
                 self._post(results)
-            if job is not None:
-                self._advance(job)
+            if batch:
+                self._release(batch)
+            if goal is not None:
+                self._advance(goal)
+                with self._condition:
+                    self._advancing = False
+
+    def _work_waits(self) -> bool:
+        """Called with the lock held."""
+        goal_waits = bool(self._goals) and not self._advancing
+        return goal_waits or any(rollout not in self._serving for rollout in self._ready)
+
+    def _release(self, batch: list[_Job]) -> None:
+        """The rollouts may be served again: what came in for them meanwhile is due."""
+        with self._condition:
+            self._serving.difference_update(rollout for rollout, _, _ in batch)
+            self._condition.notify()
+
+    def _take_goal(self) -> _GoalJob | None:
+        """The oldest goal, unless another worker has it. Called with the lock held."""
+        if self._advancing or not self._goals:
+            return None
+        self._advancing = True
+        return self._goals[0]
 
     def _take_batch(self) -> tuple[list[_Job], Results]:
         """Drops what expired, then takes the most urgent rollouts. Called with the lock held."""
         now = self._clock()
         results: Results = []
         waiting: list[tuple[Rollout, Observation]] = []
-        for rollout in list(self._ready):
+        for rollout in [each for each in self._ready if each not in self._serving]:
             observation = rollout.waiting
             assert observation is not None
             if observation.deadline <= now:
@@ -216,6 +248,7 @@ class Scheduler:
             del self._ready[rollout]
             rollout.waiting = None
             batch.append((rollout, observation, rollout.history.window()))
+            self._serving.add(rollout)
         return batch, results
 
     def _serve(self, batch: list[_Job]) -> Results:

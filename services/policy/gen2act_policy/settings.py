@@ -15,7 +15,8 @@ class PolicySettings(ServiceSettings):
     """Folder with the model's manifest and graphs."""
     provider: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=0, ge=0, le=256)
-    """Threads of one inference call; 0: one per physical core."""
+    """Threads of one inference call; the cores are shared out among as many calls as fit. 0: one
+    thread, or all cores where a robot's tick takes more than 50 ms on one."""
     max_rollouts: int = Field(default=256, ge=1)
     """Open rollouts this replica takes before it refuses more."""
     max_batch: int = Field(default=32, ge=1, le=256)

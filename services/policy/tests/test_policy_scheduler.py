@@ -30,7 +30,9 @@ GOAL: Floats = np.zeros((64, 3), np.float32)
 class Bench:
     """A running scheduler and what came out of it, in order."""
 
-    def __init__(self, spec: ActionSpec, *, costs: CostTable | None = None) -> None:
+    def __init__(
+        self, spec: ActionSpec, *, costs: CostTable | None = None, workers: int = 1
+    ) -> None:
         self.now = 100.0
         self.runtime = FakeRuntime(spec)
         self.posted: queue.Queue[Results] = queue.Queue()
@@ -44,6 +46,7 @@ class Bench:
             decoder=self.decoder,
             clock=lambda: self.now,
             max_goals=2,
+            workers=workers,
         )
         self.scheduler.start()
 
@@ -86,11 +89,15 @@ class Bench:
         ((_, outcome),) = self.results()
         return outcome
 
+    def hold(self, rollout: Rollout, sequence: int) -> None:
+        """Keeps a worker in the step for this frame until the gate is released."""
+        self.runtime.gate.hold()
+        self.send(rollout, sequence)
+        self.runtime.gate.wait_until_held()
+
     def occupy(self) -> None:
         """Keeps the inference thread in a step until `free`."""
-        self.runtime.gate.hold()
-        self.send(self.open(), 250)
-        self.runtime.gate.wait_until_held()
+        self.hold(self.open(), 250)
 
     def free(self) -> None:
         """Ends what `occupy` began."""
@@ -101,6 +108,16 @@ class Bench:
 @pytest.fixture
 def bench(spec: ActionSpec) -> Iterator[Bench]:
     made = Bench(spec)
+    yield made
+    made.runtime.gate.release()
+    made.scheduler.stop()
+    made.decoder.shutdown()
+
+
+@pytest.fixture
+def pair(spec: ActionSpec) -> Iterator[Bench]:
+    """With two workers."""
+    made = Bench(spec, workers=2)
     yield made
     made.runtime.gate.release()
     made.scheduler.stop()
@@ -271,6 +288,34 @@ def test_a_closed_rollout_is_not_served(bench: Bench) -> None:
     bench.free()
     ((rollout, _),) = bench.results()
     assert rollout is stays
+
+
+def test_two_workers_serve_two_robots_at_a_time(pair: Bench) -> None:
+    pair.hold(pair.open(), 1)
+    pair.hold(pair.open(), 2)
+    assert len(pair.runtime.steps) == 2
+    assert pair.posted.empty()
+    pair.runtime.gate.release()
+    assert {acted_on(pair.one()), acted_on(pair.one())} == {1, 2}
+
+
+def test_a_robot_is_served_by_one_worker_at_a_time(pair: Bench) -> None:
+    robot, other = pair.open(), pair.open()
+    pair.hold(robot, 1)
+    pair.send(robot, 2)  # the idle worker leaves it alone
+    pair.hold(other, 3)
+    assert [step[:, -1, 0, 0].tolist() for step in pair.runtime.steps] == [[1], [3]]
+    pair.runtime.gate.release()
+    outcomes = [pair.results()[0] for _ in range(3)]
+    assert [acted_on(outcome) for served, outcome in outcomes if served is robot] == [1, 2]
+    assert sum(pair.runtime.encoded) == 3
+
+
+def test_a_goal_is_made_by_one_worker_at_a_time(pair: Bench) -> None:
+    goals = [pair.scheduler.encode_goal(goal_frames()) for _ in range(2)]
+    first, second = (goal.result(WAIT_S) for goal in goals)
+    np.testing.assert_array_equal(first, second)
+    assert pair.runtime.encoded == [GOAL_SLICE] * (2 * 16 // GOAL_SLICE)
 
 
 def goal_frames() -> Pixels:
