@@ -26,7 +26,7 @@ import numpy as np
 from report import percentiles, publish
 
 from gen2act_policy.bundle import Bundle, load_bundle
-from gen2act_policy.runtime import OnnxRuntime, blank_proprioception
+from gen2act_policy.runtime import OnnxRuntime, blank_proprioception, fitted_runtime
 from gen2act_policy.settings import PolicySettings
 
 REPEATS = 5  # of each kind in a round
@@ -80,7 +80,7 @@ def main() -> None:
         "--threads",
         type=int,
         default=defaults["threads"].default,
-        help="of one call; 0: one per physical core",
+        help="of one call; 0: as the service chooses",
     )
     parser.add_argument("--rounds", type=int, default=60, help=f"of {REPEATS} calls of each kind")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
@@ -88,13 +88,13 @@ def main() -> None:
     bundle = load_bundle(arguments.bundle)
     if bundle.conditioning == "language":
         parser.error(f"{arguments.bundle} is conditioned on language; it has no video to encode")
-    runtime = OnnxRuntime(bundle, arguments.provider, arguments.threads)
+    runtime = fitted_runtime(bundle, arguments.provider, arguments.threads)
     found = measure(kinds(bundle, runtime), arguments.rounds)
     result: dict[str, Any] = {
         "bundle": str(arguments.bundle),
         "model_hash": bundle.model_hash,
         "provider": runtime.provider,
-        "threads": arguments.threads or "one per physical core",
+        "threads": runtime.threads,
         "batch": 1,
         "calls": arguments.rounds * REPEATS,
     }

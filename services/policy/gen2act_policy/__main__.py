@@ -1,7 +1,6 @@
 """Composition root: settings, model, store and gRPC put together. `python -m gen2act_policy`."""
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -12,17 +11,13 @@ from gen2act_policy.core import PolicyCore
 from gen2act_policy.cost import CostTable
 from gen2act_policy.edge import PolicyServicer
 from gen2act_policy.metrics import PolicyMetrics
-from gen2act_policy.runtime import OnnxRuntime, measure_costs, tick_seconds
+from gen2act_policy.runtime import OnnxRuntime, cores, fitted_runtime, measure_costs
 from gen2act_policy.settings import PolicySettings
 from gen2act_policy.store import RedisStore
 from gen2act_servicekit import GrpcService, describe, logs, redis, runner
 from gen2act_servicekit.metrics import REGISTRY
 
 log = logs.get(__name__)
-
-# A model whose tick takes longer on one thread gets all cores for each batch. A quicker one gains
-# little from more threads, and more from several batches at a time (docs/decisions).
-SLOW_TICK_S = 0.05
 
 
 async def serve() -> None:
@@ -100,13 +95,9 @@ def load(settings: PolicySettings) -> Model:
             "judge it with gen2act-eval, or set GEN2ACT_BUNDLE to a bundle that follows videos",
             bundle=str(settings.bundle),
         )
-    cores = len(os.sched_getaffinity(0))
-    threads = settings.threads or 1
-    runtime = OnnxRuntime(bundle, settings.provider, threads)
-    if not settings.threads and cores > 1 and tick_seconds(runtime, bundle.spec) > SLOW_TICK_S:
-        threads = cores
-        runtime = OnnxRuntime(bundle, settings.provider, threads)
-    workers = 1 if settings.provider == "cuda" else max(1, cores // threads)
+    runtime = fitted_runtime(bundle, settings.provider, settings.threads)
+    # A GPU runs one batch after the other.
+    workers = 1 if settings.provider == "cuda" else max(1, cores() // runtime.threads)
     encode_cost, step_cost = measure_costs(runtime, bundle.spec, settings.max_batch)
     log.info(
         "model_loaded",
@@ -116,7 +107,7 @@ def load(settings: PolicySettings) -> Model:
         encode_ms=round(1e3 * encode_cost.estimate(1), 2),
         step_ms=round(1e3 * step_cost.estimate(1), 2),
         largest_batch=max(step_cost.sizes),
-        threads=threads,
+        threads=runtime.threads,
         workers=workers,
     )
     return Model(bundle, runtime, encode_cost, step_cost, workers)

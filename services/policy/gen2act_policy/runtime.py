@@ -1,5 +1,6 @@
 """The three graphs of a bundle in ONNX Runtime, behind a protocol that tests can fake."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from gen2act_policy.cost import CostTable, measure
 from gen2act_policy.history import Floats, Pixels
 from gen2act_policy.words import WORDS, WordIds
 
+# A model whose tick takes longer on one thread gets all cores for each call. A quicker one gains
+# little from more threads, and more from several batches at a time (decision 4).
+SLOW_TICK_S = 0.05
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -63,6 +67,7 @@ class OnnxRuntime:
 
     def __init__(self, bundle: Bundle, provider: str = "cpu", threads: int = 0) -> None:
         self._spec = bundle.spec
+        self.threads = threads
         self.provider = _require_provider(provider)
         self._encoder = self._load(bundle, "frame_encoder", threads)
         _, goal, _ = graph_names(bundle.conditioning)
@@ -172,10 +177,20 @@ def measure_costs(
     return measure(encode, max_batch), measure(step, max_batch)
 
 
-def tick_seconds(runtime: OnnxRuntime, spec: ActionSpec) -> float:
-    """What one robot's tick, one frame and one step, takes [s]."""
-    encode, step = _timed(runtime, spec)
-    return min(encode(1) + step(1) for _ in range(4))
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def fitted_runtime(bundle: Bundle, provider: str = "cpu", threads: int = 0) -> OnnxRuntime:
+    """The runtime with that many threads in a call; 0: what suits the model on this machine."""
+    runtime = OnnxRuntime(bundle, provider, threads or 1)
+    if threads or cores() == 1:
+        return runtime
+    encode, step = _timed(runtime, bundle.spec)
+    if min(encode(1) + step(1) for _ in range(4)) <= SLOW_TICK_S:
+        return runtime
+    return OnnxRuntime(bundle, provider, cores())
 
 
 def _timed(
