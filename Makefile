@@ -11,7 +11,6 @@ SHELL := bash
 
 PYTHON ?= python3
 ACTIVITY ?= make coffee
-SEED ?= 100
 
 # What learning needs of torch; may name another build or index.
 TORCH ?= torch==2.13.0
@@ -77,7 +76,7 @@ install: $(VENV)/.run.stamp $(VENV)/.rendering.stamp
 
 .PHONY: demo up evaluate
 demo: install
-	@python -m gen2act_demo run --activity "$(ACTIVITY)" --seed $(SEED)
+	@python -m gen2act_demo run --activity "$(ACTIVITY)" $(if $(SEED),--seed $(SEED))
 
 up: install
 	@honcho start
@@ -85,7 +84,8 @@ up: install
 # make evaluate ACTIVITY="make coffee" SEEDS=100-119
 SEEDS ?= 100-119
 evaluate: install
-	@python -m gen2act_demo evaluate --activity "$(ACTIVITY)" --seeds $(SEEDS)
+	@python -m gen2act_demo evaluate --activity "$(ACTIVITY)" --seeds $(SEEDS) \
+	  $(if $(NAME),--name $(NAME))
 
 # ---- checking ---------------------------------------------------------------------------------
 

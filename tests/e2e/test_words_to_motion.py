@@ -36,7 +36,7 @@ def demo(output: Path, *arguments: str, **environment: str) -> subprocess.Comple
 def coffee(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One demo of all three stages with the shipped policy, its pictures and what it printed."""
     output = tmp_path_factory.mktemp("demo")
-    finished = demo(output, "--activity", "make coffee", "--seed", "100")
+    finished = demo(output)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return output, finished.stdout
 
