@@ -171,7 +171,7 @@ def losses(
     video_features = video_features.unflatten(0, (episodes, frames_per_video))
     language = config.conditioning == "language"
     goal = policy.goal(batch.words if language else video_features)
-    kv = policy.robot_resampler.project(frame_features)[:, batch.history]
+    kv = [layer[batch.history] for layer in policy.robot_resampler.project(frame_features)]
     newest = frame_features[batch.history[:, -1]]
     robot = policy.robot_resampler.join(policy.robot_resampler.resample(kv), newest)
     state = batch.state[batch.history]

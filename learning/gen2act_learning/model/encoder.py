@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -65,7 +66,7 @@ class FrameEncoder(nn.Module):
         self.register_buffer("cells", cells, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.encode(images.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0).features
+        return self.encode(images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0).features
 
     def encode(self, x: Tensor) -> Encoded:
         """Float images [B, 3, S, S] in [-1, 1]."""
@@ -149,13 +150,13 @@ class Resampler(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(cfg.width)
 
-    def project(self, features: Tensor) -> Tensor:
-        """Per-frame keys and values of every layer: [..., K, W] -> [L, ..., K, 2W]."""
-        return torch.stack([_attention(layer).project(features) for layer in self.layers])
+    def project(self, features: Tensor) -> list[Tensor]:
+        """Per-frame keys and values of each layer: [..., K, W] -> [..., K, 2W]."""
+        return [_attention(layer).project(features) for layer in self.layers]
 
-    def resample(self, kv: Tensor) -> Tensor:
-        """kv [L, B, T, K, 2W] -> tokens [B, N, W]."""
-        z = self.latents.expand(kv.shape[1], -1, -1)
+    def resample(self, kv: Sequence[Tensor]) -> Tensor:
+        """Of each layer [B, T, K, 2W] -> tokens [B, N, W]."""
+        z = self.latents.expand(kv[0].shape[0], -1, -1)
         for layer, layer_kv in zip(self.layers, kv, strict=True):
             z = layer(z, layer_kv)
         return self.norm(z)

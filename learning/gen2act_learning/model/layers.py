@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,17 +29,22 @@ class Attention(nn.Module):
 
     def attend(self, x: Tensor, kv: Tensor) -> Tensor:
         """Queries from ``x`` [B, Q, W] over projected ``kv`` [B, K, 2W] -> [B, Q, W]."""
-        b, q_len, width = x.shape
-        d = width // self.heads
-        q = self.q(x).view(b, q_len, self.heads, d).transpose(1, 2)
-        k, v = kv.view(b, kv.shape[1], 2, self.heads, d).permute(2, 0, 3, 1, 4).unbind(0)
-        q = F.rms_norm(q, (d,)) * self.gain.to(q.dtype)
-        k = F.rms_norm(k, (d,))
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).reshape(b, q_len, width))
+        d = x.shape[-1] // self.heads
+        q = self.q(x).unflatten(-1, (self.heads, d)).transpose(1, 2)
+        k, v = (part.unflatten(-1, (self.heads, d)) for part in kv.chunk(2, dim=-1))
+        # Written out, since the fused attention of torch becomes more ONNX nodes than this, and a
+        # tick of the small policy is nodes rather than arithmetic (docs/log.md).
+        q = unit(q, dim=-1) * (self.gain * d**0.5).to(q.dtype)
+        weights = (q @ unit(k.permute(0, 2, 3, 1), dim=-2)).softmax(dim=-1)
+        return self.out((weights @ v.transpose(1, 2)).transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         return self.attend(x, self.project(context))
+
+
+def unit(x: Tensor, dim: int) -> Tensor:
+    """Vectors along ``dim`` at length 1."""
+    return x / (torch.linalg.vector_norm(x, dim=dim, keepdim=True) + 1e-6)
 
 
 def feed_forward(width: int, ratio: int) -> nn.Sequential:
