@@ -107,6 +107,8 @@ class Imagination:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Threads that wait for work must not burn the cores that the policy's ticks need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(name: str) -> Any:
             data = _checked(folder, name, self._manifest)
