@@ -214,7 +214,9 @@ class Scheduler:
         """The rollouts may be served again: what came in for them meanwhile is due."""
         with self._condition:
             self._serving.difference_update(rollout for rollout, _, _ in batch)
-            self._condition.notify()
+            # An idle worker that is woken for nothing delays the reply that is on its way.
+            if self._work_waits():
+                self._condition.notify()
 
     def _take_goal(self) -> _GoalJob | None:
         """The oldest goal, unless another worker has it. Called with the lock held."""
