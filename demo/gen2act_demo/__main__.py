@@ -18,9 +18,8 @@ from gen2act_demo.processes import SystemFailed
 from gen2act_demo.run import run
 from gen2act_demo.seeds import parse_seeds
 
-
-# A mug that is pulled away belongs near the middle of the table here: the place is drawn by the seed
-# and not to be seen, so a video made from the picture shows it in the middle.
+# Where a pulled mug belongs is drawn by the seed and cannot be seen, so a video made from the
+# picture shows it in the middle; with this seed it does belong near there.
 DEFAULT_SEED = 113
 # Settings of the services that decide what is evaluated; they are part of the command.
 _TOLD = ("GEN2ACT_BUNDLE", "GEN2ACT_VIDEO_BACKENDS")
