@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -21,8 +20,6 @@ from gen2act_demo.seeds import parse_seeds
 # Where a pulled mug belongs is drawn by the seed and cannot be seen, so a video made from the
 # picture shows it in the middle; with this seed it does belong near there.
 DEFAULT_SEED = 113
-# Settings of the services that decide what is evaluated; they are part of the command.
-_TOLD = ("GEN2ACT_BUNDLE", "GEN2ACT_VIDEO_BACKENDS")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,9 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(root: Path, arguments: argparse.Namespace) -> int:
     seeds = parse_seeds(arguments.seeds)
-    command = f'make evaluate ACTIVITY="{arguments.activity}" SEEDS={arguments.seeds}'
-    told = [("NAME", arguments.name), *((name, os.environ.get(name)) for name in _TOLD)]
-    command += "".join(f" {name}={value}" for name, value in told if value)
+    command = results.command_line(arguments.activity, arguments.seeds, arguments.name)
     output: Path = arguments.output / "evaluate"
     output.mkdir(parents=True, exist_ok=True)
     model, found = evaluate(root, arguments.activity, seeds, output, workers=arguments.workers)

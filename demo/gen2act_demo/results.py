@@ -15,6 +15,9 @@ from typing import Any
 from gen2act_demo.evaluate import Model, SeedResult, mark
 from gen2act_demo.wilson import wilson_interval
 
+# Settings of the services that decide what is evaluated; they are part of the command.
+_TOLD = ("GEN2ACT_BUNDLE", "GEN2ACT_VIDEO_BACKENDS")
+
 
 def commit(root: Path) -> str:
     """The checked-out commit, marked where tracked files were changed."""
@@ -38,6 +41,13 @@ def _machine() -> str:
         platform.processor(),
     )
     return f"{os.cpu_count()} cores, {model}, no GPU"
+
+
+def command_line(activity: str, seeds: str, name: str | None) -> str:
+    """What to type for the same table again."""
+    told = [("NAME", name), *((setting, os.environ.get(setting)) for setting in _TOLD)]
+    changed = "".join(f" {setting}={value}" for setting, value in told if value)
+    return f'make evaluate ACTIVITY="{activity}" SEEDS={seeds}{changed}'
 
 
 def as_json(
